@@ -60,6 +60,7 @@ pub struct Batch<T> {
     marks: Option<Arc<[(u32, Timestamp)]>>,
     run: Option<Run>,
     kind: Kind,
+    replayed: bool,
 }
 
 impl<T> Clone for Batch<T> {
@@ -70,6 +71,7 @@ impl<T> Clone for Batch<T> {
             marks: self.marks.clone(),
             run: self.run,
             kind: self.kind,
+            replayed: self.replayed,
         }
     }
 }
@@ -79,7 +81,7 @@ impl<T> Batch<T> {
     pub fn new(values: Vec<T>, times: Vec<Timestamp>) -> Self {
         debug_assert_eq!(values.len(), times.len());
         let rows = Arc::new(Rows { values, times });
-        Self { rows, selection: None, marks: None, run: None, kind: Kind::Final }
+        Self { rows, selection: None, marks: None, run: None, kind: Kind::Final, replayed: false }
     }
 
     /// The number of selected rows.
@@ -136,25 +138,28 @@ impl<T> Batch<T> {
         self.rows.times[row as usize]
     }
 
-    pub(crate) fn rows(&self) -> &Rows<T> {
-        &self.rows
-    }
-
     /// The same batch with only these rows, which must be selected ones, ascending.
     pub(crate) fn select(&self, rows: Vec<u32>) -> Self {
         Self { selection: Some(rows.into()), ..self.clone() }
     }
 
-    pub(crate) fn set_run(&mut self, run: Option<Run>) {
-        self.run = run;
+    /// Whether the rows are results that had fired before the restart: a sink may lack them, but
+    /// the state of every operator behind has them.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.replayed
     }
 
-    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
-        self.kind = kind;
+    pub(crate) fn as_replayed(mut self, replayed: bool) -> Self {
+        self.replayed = replayed;
         self
     }
 
-    /// Calls `f` with each selected row that has a mark.
+    /// What a step that makes new rows of these keeps of the batch.
+    pub(crate) fn like<U>(&self, rows: BatchBuilder<U>) -> Batch<U> {
+        rows.finish(self.run, self.kind).as_replayed(self.replayed)
+    }
+
+    /// The selected rows that have a mark.
     pub(crate) fn marked(&self) -> impl Iterator<Item = (u32, Timestamp)> {
         self.marks().iter().copied().filter(|(row, _)| match &self.selection {
             None => true,
@@ -224,7 +229,7 @@ impl<T> BatchBuilder<T> {
     pub(crate) fn finish(self, run: Option<Run>, kind: Kind) -> Batch<T> {
         let marks = (!self.marks.is_empty()).then(|| self.marks.into());
         let rows = Arc::new(Rows { values: self.values, times: self.times });
-        Batch { rows, selection: None, marks, run, kind }
+        Batch { rows, selection: None, marks, run, kind, replayed: false }
     }
 }
 

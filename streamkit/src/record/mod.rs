@@ -3,6 +3,6 @@
 mod batch;
 mod position;
 
+pub(crate) use batch::BatchBuilder;
 pub use batch::{Batch, Kind, Run};
-pub(crate) use batch::{BatchBuilder, Rows};
 pub use position::{Position, Split, SplitId};

@@ -1,0 +1,185 @@
+//! Tests of `codec`, in a file of their own because of its length.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::checkpoint::manifest::{Confirmed, Fact, PlanStep, SplitEntry, Totals};
+use crate::error::ErrorKind;
+use crate::record::{Position, Split, SplitId};
+use crate::time::Timestamp;
+
+fn checkpoint() -> Checkpoint {
+    let at = Timestamp::from_micros;
+    let split =
+        Split { id: SplitId::new("t/0"), topic: Arc::from("t"), partition: 0, memo: String::new() };
+    let position = Position { next: 5, high: Some(at(9)), floor: None, read: 5, accepted: 4 };
+    let totals = Totals { dead: BTreeMap::from([("json".into(), 1)]), ..Totals::default() };
+    Checkpoint {
+        manifest: Manifest {
+            format: 1,
+            job: "job".into(),
+            lineage: "abc".into(),
+            number: 7,
+            base: 6,
+            created: at(1_000),
+            plan: vec![PlanStep { name: "n".into(), kind: "k".into(), parameters: "p".into() }],
+            splits: vec![SplitEntry { split, position, start: 0, totals }],
+            idle: vec![SplitId::new("t/1")],
+            facts: vec![Fact::Idle { split: SplitId::new("t/1") }],
+            facts_through: 1,
+            watermark: at(8),
+            confirmed: BTreeMap::from([(
+                "sink".into(),
+                Confirmed { w: Some(at(7)), has_progress: true },
+            )]),
+            counted: BTreeMap::from([("n".into(), 4)]),
+        },
+        changes: vec![
+            (
+                "n".into(),
+                vec![
+                    Change::Put { group: 3, key: b"key".to_vec(), value: vec![7; 200] },
+                    Change::Delete { group: 255, key: vec![] },
+                    Change::DeletePrefix { groups: (0, 127), prefix: b"p".to_vec() },
+                ],
+            ),
+            ("m".into(), vec![]),
+        ],
+    }
+}
+
+/// Format version 1. If this test fails, checkpoints that were written before can no longer be
+/// read: do not change what it expects, add a version.
+#[test]
+fn the_bytes_are_those_of_format_1() {
+    let header = concat!(
+        r#"{"format":1,"job":"job","lineage":"abc","number":7,"base":6,"created":1000,"#,
+        r#""plan":[{"name":"n","kind":"k","parameters":"p"}],"#,
+        r#""splits":[{"split":{"id":"t/0","topic":"t","partition":0,"memo":""},"#,
+        r#""position":{"next":5,"high":9,"floor":null,"read":5,"accepted":4},"start":0,"#,
+        r#""totals":{"dead":{"json":1},"late":{},"wanted":{}}}],"#,
+        r#""idle":["t/1"],"facts":[{"fact":"idle","split":"t/1"}],"facts_through":1,"#,
+        r#""watermark":8,"confirmed":{"sink":{"w":7,"has_progress":true}},"counted":{"n":4}}"#,
+    );
+    let golden = [
+        b"SKCP\x01\0\0\0\xdc\x01\0\0\x02\0\0\0\x67\xe7\x58\x83".as_slice(),
+        header.as_bytes(),
+        b"\x99\xe4\x50\x31",
+        b"\xdb\0\0\0\0\0\0\0\x01n\x03\0\x03\x03key\xc8\x01",
+        &[7; 200],
+        b"\x01\xff\0\x02\0\x7f\x01p\xd4\x23\x99\x6d",
+        b"\x03\0\0\0\0\0\0\0\x01m\0\x56\x98\x97\x88PCKS",
+    ]
+    .concat();
+    let encoded = encode(&checkpoint()).unwrap();
+    assert_eq!(encoded.escape_ascii().to_string(), golden.escape_ascii().to_string());
+    assert_eq!(decode(&golden).unwrap(), checkpoint());
+}
+
+#[test]
+fn the_header_can_be_read_alone() {
+    let bytes = encode(&checkpoint()).unwrap();
+    let header = header_bytes(&bytes[..PREAMBLE]).unwrap();
+    assert_eq!(decode_manifest(&bytes[..header]).unwrap(), checkpoint().manifest);
+    assert!(decode_manifest(&bytes[..header - 1]).is_err());
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_found() {
+    let bytes = encode(&checkpoint()).unwrap();
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let error = decode(&damaged).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}: {error}");
+    }
+    for length in 0..bytes.len() {
+        assert_eq!(decode(&bytes[..length]).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+    assert!(decode(&[bytes.as_slice(), b"\0"].concat()).is_err(), "something after the end");
+}
+
+#[test]
+fn a_block_of_another_checkpoint_is_found() {
+    let mut other = checkpoint();
+    other.manifest.number = 8;
+    let (bytes, other) = (encode(&checkpoint()).unwrap(), encode(&other).unwrap());
+    let header = header_bytes(&bytes).unwrap();
+    assert!(decode(&[&bytes[..header], &other[header..]].concat()).is_err());
+}
+
+#[test]
+fn a_later_format_is_not_called_damaged() {
+    let mut bytes = encode(&checkpoint()).unwrap();
+    bytes[4] = 2;
+    let crc = crc32c_append(0, &bytes[..16]);
+    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
+    let error = decode(&bytes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::User);
+    assert!(error.to_string().contains("format 2"), "{error}");
+}
+
+/// Format version 1 of a fact; the same holds as for a checkpoint.
+#[test]
+fn a_fact_is_a_line_that_a_person_can_read() {
+    let golden = concat!(
+        r#"{"format":1,"job":"job","number":12,"content":{"fact":"idle","split":"t/1"}}"#,
+        "\ncrc32c b031d578\n"
+    );
+    let fact = Fact::Idle { split: SplitId::new("t/1") };
+    let bytes = encode_fact("job", 12, &fact).unwrap();
+    assert_eq!(String::from_utf8(bytes.clone()).unwrap(), golden);
+    let stored = decode_fact(&bytes).unwrap();
+    assert_eq!((stored.job.as_str(), stored.number, stored.content), ("job", 12, fact));
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(decode_fact(&damaged).unwrap_err().kind(), ErrorKind::Corrupt, "bit {bit}");
+    }
+    for length in 0..bytes.len() {
+        assert_eq!(decode_fact(&bytes[..length]).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
+
+fn changes() -> impl Strategy<Value = Vec<(String, Vec<Change>)>> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..300);
+    let change = prop_oneof![
+        (any::<u8>(), bytes(), bytes()).prop_map(|(group, key, value)| Change::Put {
+            group,
+            key,
+            value
+        }),
+        (any::<u8>(), bytes()).prop_map(|(group, key)| Change::Delete { group, key }),
+        (any::<(u8, u8)>(), bytes())
+            .prop_map(|(groups, prefix)| Change::DeletePrefix { groups, prefix }),
+    ];
+    proptest::collection::vec((".{0,20}", proptest::collection::vec(change, 0..20)), 0..4)
+}
+
+proptest! {
+    #[test]
+    fn what_was_encoded_is_decoded(changes in changes()) {
+        let checkpoint = Checkpoint { changes, ..checkpoint() };
+        let bytes = encode(&checkpoint).unwrap();
+        prop_assert_eq!(decode(&bytes).unwrap(), checkpoint);
+    }
+
+    #[test]
+    fn varints_survive(value in any::<u64>()) {
+        let mut bytes = vec![];
+        put_varint(&mut bytes, value);
+        prop_assert_eq!(Input::new(&bytes).varint().unwrap(), value);
+    }
+
+    /// Behind a checksum that holds, too: nothing panics, nothing allocates by a wild count.
+    #[test]
+    fn garbage_is_an_error(garbage in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(decode(&garbage).is_err());
+        let _ = decode_block(&mut Input::new(&garbage));
+        let _ = Input::new(&garbage).varint();
+        prop_assert!(decode_fact(&garbage).is_err());
+    }
+}

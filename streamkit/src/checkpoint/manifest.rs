@@ -1,0 +1,145 @@
+//! What a checkpoint says about the job, in JSON, so that a person can read it with any tool.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Position, Split, SplitId};
+use crate::state::Change;
+use crate::time::Timestamp;
+
+/// The version of the format that this code writes, and the only one that it reads.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The header of a checkpoint: everything but the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// [`FORMAT`].
+    pub(crate) format: u32,
+    pub(crate) job: String,
+    /// The random id that was made with checkpoint 0 (rule D6).
+    pub(crate) lineage: String,
+    /// 0, 1, 2, …; never used twice in one log.
+    pub(crate) number: u64,
+    /// The number of the base that this checkpoint builds on; its own number if it is a base.
+    pub(crate) base: u64,
+    pub(crate) created: Timestamp,
+    /// The fingerprint of the plan (rule D12).
+    pub(crate) plan: Vec<PlanStep>,
+    pub(crate) splits: Vec<SplitEntry>,
+    /// The splits that are idle.
+    pub(crate) idle: Vec<SplitId>,
+    /// All facts that are still needed, in the order in which they were appended.
+    pub(crate) facts: Vec<Fact>,
+    /// Every fact object with this number or a lower one is contained in `facts`, or is no longer
+    /// needed. (Fact objects count from 1, so 0 means none.)
+    pub(crate) facts_through: u64,
+    /// The job's watermark.
+    pub(crate) watermark: Timestamp,
+    /// What each sink had confirmed: undelivered results below are not in this checkpoint (rule
+    /// D7).
+    pub(crate) confirmed: BTreeMap<String, Confirmed>,
+    /// Records that each operator has counted (rule D13).
+    pub(crate) counted: BTreeMap<String, u64>,
+}
+
+/// A stateful operator, a source or a sink: what must not change unnoticed between two runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlanStep {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    /// The parameters, as text.
+    pub(crate) parameters: String,
+}
+
+/// Where a split has been read to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SplitEntry {
+    pub(crate) split: Split,
+    pub(crate) position: Position,
+    /// The first record of the split that the job has read.
+    pub(crate) start: u64,
+    pub(crate) totals: Totals,
+}
+
+/// A split's running totals before its position (rule D13).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    /// Dead letters by reason.
+    pub(crate) dead: BTreeMap<String, u64>,
+    /// Late records by aggregate.
+    pub(crate) late: BTreeMap<String, u64>,
+    /// Records that each aggregate should have seen, on time or late.
+    pub(crate) wanted: BTreeMap<String, u64>,
+}
+
+/// How far a sink was known to have got.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Confirmed {
+    /// The W of a sink behind windows.
+    pub(crate) w: Option<Timestamp>,
+    /// Whether the sink had any progress: if it has none now, it was lost (rule D6).
+    pub(crate) has_progress: bool,
+}
+
+/// Something that is not in the data and yet decided what has left the job (rule D1).
+///
+/// A fact that this version does not know is an error, never passed over: something may have been
+/// decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Fact {
+    /// First sight of a split, and where reading it starts.
+    Split { split: Split, start: u64 },
+    /// The split has no say in the watermark until further notice.
+    Idle { split: SplitId },
+    /// From this position on, the split's watermark is at least this (rule T9).
+    Floor { split: SplitId, from: u64, floor: Timestamp },
+    /// Where a bounded input ends: the record after the last one (rule D10).
+    End { split: SplitId, end: u64 },
+    /// Every split has been read to its end.
+    EndReached,
+    /// The input is closed: every result up to `c` has fired (rule D10).
+    Closed { c: Timestamp },
+    /// A closed job goes on; nothing before `c` is on time any more (rule D10).
+    Reopened { c: Timestamp },
+    /// A record was given up, after a panic or a spent retry budget, and is a dead letter from now
+    /// on, in every replay too.
+    GivenUp { split: SplitId, at: u64, reason: String },
+}
+
+/// A manifest, and the state: all of it in a base, what changed in an increment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) manifest: Manifest,
+    /// Operator and changes. An operator may occur more than once (each worker has a part); the
+    /// changes apply in the order given.
+    pub(crate) changes: Vec<(String, Vec<Change>)>,
+}
+
+impl Manifest {
+    /// Whether the checkpoint holds all of the state.
+    pub(crate) fn is_base(&self) -> bool {
+        self.base == self.number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d1_a_fact_that_this_version_does_not_know_is_an_error() {
+        let known = r#"{"fact":"floor","split":"a/0","from":7,"floor":60000000}"#;
+        let floor = Fact::Floor {
+            split: SplitId::new("a/0"),
+            from: 7,
+            floor: Timestamp::from_micros(60_000_000),
+        };
+        assert_eq!(serde_json::from_str::<Fact>(known).unwrap(), floor);
+        assert_eq!(serde_json::to_string(&floor).unwrap(), known);
+        assert_eq!(serde_json::to_string(&Fact::EndReached).unwrap(), r#"{"fact":"end_reached"}"#);
+        assert!(serde_json::from_str::<Fact>(r#"{"fact":"from_the_future"}"#).is_err());
+        assert!(serde_json::from_str::<Fact>(r#"{"fact":"idle","split":"a/0","but":1}"#).is_err());
+    }
+}

@@ -1,0 +1,132 @@
+//! What an error of the client means: whose fault it is, and whether to try again.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::types::RDKafkaConfRes;
+
+use crate::error::Error;
+
+/// Whose fault an error code is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Another process has taken over.
+    Fenced,
+    /// Settings or rights: a person must do something.
+    Settings,
+    /// There is no connection, or no answer: it may come back by itself.
+    Network,
+    /// Anything else. Worth another try with a new client.
+    Other,
+}
+
+pub(super) fn fault(code: Code) -> Fault {
+    match code {
+        Code::Fenced
+        | Code::ProducerFenced
+        | Code::InvalidProducerEpoch
+        | Code::FencedInstanceId
+        | Code::TransactionCoordinatorFenced => Fault::Fenced,
+
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState
+        | Code::SSL
+        | Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::InvalidTransactionTimeout
+        | Code::InvalidConfig
+        | Code::InvalidTopic
+        | Code::PolicyViolation
+        | Code::UnsupportedFeature
+        | Code::UnsupportedVersion
+        | Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownTopicId
+        | Code::InvalidMessageSize
+        | Code::MessageSizeTooLarge
+        | Code::MessageBatchTooLarge
+        | Code::InvalidTimestamp
+        | Code::InvalidRecord => Fault::Settings,
+
+        Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::Resolve
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::TimedOutQueue
+        | Code::MessageTimedOut
+        | Code::NetworkException
+        | Code::BrokerNotAvailable
+        | Code::LeaderNotAvailable
+        | Code::NotLeaderForPartition
+        | Code::CoordinatorNotAvailable
+        | Code::WaitingForCoordinator => Fault::Network,
+
+        _ => Fault::Other,
+    }
+}
+
+/// The error for a failed call; `what` says what was attempted, on which name.
+pub(super) fn fail(what: impl Into<String>, error: KafkaError) -> Error {
+    if let KafkaError::ClientConfig(result, _, name, _) = &error {
+        return bad_property(what, *result, name);
+    }
+    match error.rdkafka_error_code().map_or(Fault::Other, fault) {
+        Fault::Fenced => Error::fenced(what),
+        Fault::Settings => Error::user(what),
+        Fault::Network | Fault::Other => Error::external(what).retriable(),
+    }
+    // As text: the client's error repeats its cause in its own words.
+    .because(error.to_string())
+}
+
+/// The client's own message repeats the value, and that may be a password.
+fn bad_property(what: impl Into<String>, result: RDKafkaConfRes, name: &str) -> Error {
+    let why = match result {
+        RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => {
+            "the client (librdkafka) has no property of this name"
+        }
+        _ => "the value is not one of those that the client (librdkafka) accepts",
+    };
+    Error::user(format!("{}: Kafka property {name}: {why}", what.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::consumer::BaseConsumer;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_wrong_property_is_named_and_its_value_is_not_printed() {
+        let create = |name: &str, value: &str| {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", "127.0.0.1:1").set(name, value);
+            match config.create::<BaseConsumer>() {
+                Ok(_) => panic!("{name} was accepted"),
+                Err(error) => fail("cannot read topic a", error),
+            }
+        };
+        let error = create("sasl.mechanisms", "canary with blanks");
+        assert_eq!(error.kind(), ErrorKind::User, "{error}");
+        let error = create("fetch.wait.max.ms", "canary");
+        assert_eq!(error.kind(), ErrorKind::User);
+        assert!(error.to_string().contains("fetch.wait.max.ms"), "{error}");
+        assert!(!error.to_string().contains("canary"), "{error}");
+        assert!(create("no.such.property", "x").to_string().contains("no property of this name"));
+    }
+
+    #[test]
+    fn fencing_is_told_from_trouble_that_passes() {
+        let error = |code| fail("x", KafkaError::MessageProduction(code));
+        assert_eq!(error(Code::Fenced).kind(), ErrorKind::Fenced);
+        assert!(!error(Code::Fenced).is_retriable());
+        assert!(error(Code::BrokerTransportFailure).is_retriable());
+        assert_eq!(error(Code::MessageSizeTooLarge).kind(), ErrorKind::User);
+    }
+}

@@ -1,0 +1,108 @@
+//! The progress topic: how far each sink has got, and who owns it (rules D6, D9).
+//!
+//! One record per sink, keyed `job/sink`, written in the same transaction as the rows: whichever
+//! rows are visible, the record with their progress is, too. The group's offsets would not do: they
+//! expire, lose their metadata on a reset, and take twice as long.
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Message, Offset, TopicPartitionList};
+use serde::{Deserialize, Serialize};
+
+use super::close::Closing;
+use super::config::Properties;
+use super::fault::{Fault, fail, fault};
+use super::observer::Observer;
+use crate::connector::Progress;
+use crate::error::{Error, Result};
+use crate::time::{Clock, SystemClock, millis, seconds};
+
+/// What the progress topic says about one sink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) lineage: String,
+    /// Which writer wrote it: a random word, made when a writer is opened.
+    pub(super) owner: String,
+    /// How often the sink was claimed, by any writer.
+    pub(super) version: u64,
+    /// For people: which copy of the program it was.
+    pub(super) instance: String,
+    /// Absent as long as nothing was committed.
+    pub(super) progress: Option<Progress>,
+}
+
+impl Entry {
+    pub(super) fn to_json(&self) -> String {
+        // Maps with string keys and integers: serializing cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+const READER: &[(&str, &str)] = &[
+    ("group.id", "streamkit"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "true"),
+    ("isolation.level", "read_committed"),
+    ("check.crcs", "true"),
+    ("fetch.wait.max.ms", "10"),
+    ("fetch.queue.backoff.ms", "2"),
+];
+
+/// The newest committed entry of `key`.
+///
+/// Reads to the end of the topic, and that is not the last stable offset: another sink's open
+/// transaction may hold that one back below a record of ours that is committed. So the end is the
+/// high watermark that the first answer brings, and what is open below it is waited for.
+pub(super) fn read(properties: &Properties, topic: &str, key: &str) -> Result<Option<Entry>> {
+    let what = || format!("cannot read the sinks' progress from topic {topic}");
+    let client: BaseConsumer<Observer> = properties
+        .config(READER)?
+        .create_with_context(Observer::default())
+        .map_err(|e| fail(what(), e))?;
+    let client = Closing::new(client);
+    {
+        // In a scope of its own: a list that outlives its client makes closing it hang.
+        let mut list = TopicPartitionList::new();
+        let assigned = list
+            .add_partition_offset(topic, 0, Offset::Beginning)
+            .and_then(|()| client.assign(&list));
+        assigned.map_err(|e| fail(what(), e))?;
+    }
+    let clock = SystemClock::new();
+    let mut newest = None;
+    let mut goal = None;
+    loop {
+        match client.poll(millis(100)) {
+            Some(Ok(message)) if message.key() == Some(key.as_bytes()) => {
+                newest = message.payload().map(<[u8]>::to_vec);
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                let end = client.context().take_end().ok_or_else(|| {
+                    Error::internal(format!("{}: the client does not say where it ends", what()))
+                })?;
+                if end.offset >= *goal.get_or_insert(end.high) {
+                    break;
+                }
+                tracing::info!(topic, "waiting for another sink's open transaction");
+            }
+            Some(Err(error)) if error.rdkafka_error_code().map(fault) != Some(Fault::Network) => {
+                return Err(fail(what(), error));
+            }
+            Some(_) | None => {}
+        }
+        if clock.elapsed() > seconds(90) {
+            return Err(Error::external(format!(
+                "{}: no end of it within 90 s; another sink's transaction is open, or Kafka does \
+                 not answer",
+                what()
+            ))
+            .retriable());
+        }
+    }
+    let Some(newest) = newest else { return Ok(None) };
+    serde_json::from_slice(&newest).map(Some).map_err(|e| {
+        Error::corrupt(format!("topic {topic} has an unreadable record for {key}")).because(e)
+    })
+}

@@ -1,0 +1,165 @@
+//! What a client reports beside records: log lines, errors, the end of a partition.
+//!
+//! The client's own threads put these into its queue; the callbacks here run on whatever thread
+//! polls it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::{Message, TopicPartitionList};
+
+use super::fault::{Fault, fault};
+
+/// The end of a partition, as the broker's last answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    /// The position after everything that can be read: under `read_committed` the last stable
+    /// offset. Control records before it are counted.
+    pub(super) offset: u64,
+    /// The position after everything that is there, open transactions included.
+    pub(super) high: u64,
+}
+
+/// Trouble that the client has reported.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    pub(super) fault: Fault,
+    pub(super) text: String,
+}
+
+/// One client's callbacks, and what they have said.
+#[derive(Debug, Default)]
+pub(super) struct Observer {
+    end: Mutex<Option<End>>,
+    trouble: Mutex<Option<Trouble>>,
+    /// How often the connection was in trouble.
+    outages: AtomicU64,
+    undelivered: Mutex<Option<(Code, i32)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Observer {
+    /// The end of a partition that was reported just before the poll that said so returned. The
+    /// wrapper's error value has neither offset nor high watermark, but the text has both.
+    pub(super) fn take_end(&self) -> Option<End> {
+        lock(&self.end).take()
+    }
+
+    /// The last trouble, in the client's words.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        lock(&self.trouble).clone()
+    }
+
+    /// Grows with every trouble of the connection.
+    pub(super) fn outages(&self) -> u64 {
+        self.outages.load(Ordering::Acquire)
+    }
+
+    /// Why the first record that was not delivered was not, and its partition.
+    pub(super) fn undelivered(&self) -> Option<(Code, i32)> {
+        *lock(&self.undelivered)
+    }
+}
+
+impl ClientContext for Observer {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        match level {
+            // A property for the other kind of client: people set the same ones for both.
+            _ if facility == "CONFWARN" => tracing::debug!("kafka client: {line}"),
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!("kafka client: {facility} {line}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!("kafka client: {facility} {line}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!("kafka client: {facility} {line}"),
+        }
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        if code == Code::PartitionEOF {
+            *lock(&self.end) = parse_end(reason);
+            return;
+        }
+        let fault = fault(code);
+        // At most once in 30 s for the same reason: the client sees to that.
+        tracing::warn!("kafka client: {reason}");
+        let mut trouble = lock(&self.trouble);
+        // That all brokers are down says less than why the last one is.
+        if code != Code::AllBrokersDown || trouble.is_none() {
+            *trouble = Some(Trouble { fault, text: reason.to_owned() });
+        }
+        drop(trouble);
+        if fault != Fault::Settings {
+            self.outages.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl ConsumerContext for Observer {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            // A copy for lag tools, not the truth: not worth more than this.
+            tracing::debug!("the group's offsets were not stored: {error}");
+        }
+    }
+}
+
+impl ProducerContext for Observer {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+            lock(&self.undelivered).get_or_insert((code, message.partition()));
+        }
+    }
+}
+
+/// Reads `… reached end of partition at offset 6 (HighwaterMark 9)`.
+fn parse_end(reason: &str) -> Option<End> {
+    let number = |after: &str| -> Option<u64> {
+        let rest = reason.split_once(after)?.1;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..digits].parse().ok()
+    };
+    Some(End { offset: number("at offset ")?, high: number("(HighwaterMark ")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_end_out_of_the_clients_words() {
+        let text = "Fetch from broker 1 reached end of partition at offset 6 (HighwaterMark 9)";
+        assert_eq!(parse_end(text), Some(End { offset: 6, high: 9 }));
+        assert_eq!(parse_end("Fetch from broker 1 reached the end"), None);
+    }
+
+    #[test]
+    fn counts_outages_and_keeps_the_last_words() {
+        let observer = Observer::default();
+        observer.error(KafkaError::Global(Code::PartitionEOF), "at offset 1 (HighwaterMark 1)");
+        assert_eq!(observer.outages(), 0);
+        assert_eq!(observer.take_end(), Some(End { offset: 1, high: 1 }));
+        assert_eq!(observer.take_end(), None);
+        observer.error(KafkaError::Global(Code::BrokerTransportFailure), "refused");
+        observer.error(KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(observer.outages(), 2);
+        assert_eq!(observer.trouble().map(|t| t.text).as_deref(), Some("refused"));
+    }
+}

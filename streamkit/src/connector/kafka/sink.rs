@@ -1,0 +1,232 @@
+//! A topic as an exactly-once sink (rule D9).
+//!
+//! Each sink is a commit unit of its own: one transactional id, one record in the progress topic.
+//! Rows and progress are one transaction, so nothing else has to agree with it.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ledger::{self, Entry};
+use super::record::ProducerRecord;
+use super::target::KafkaTarget;
+use super::transactions::Transactions;
+use crate::connector::{Claim, Commit, Progress, Sink, SinkContext, SinkOptions, SinkWriter};
+use crate::data::Data;
+use crate::error::{Error, Result};
+use crate::record::Batch;
+use crate::time::{Timestamp, millis};
+
+/// A transaction with so many rows or bytes is committed early.
+const FULL_ROWS: usize = 200_000;
+const FULL_BYTES: usize = 64 << 20;
+
+type Encode<T> = dyn Fn(&T, Timestamp, &mut ProducerRecord) + Send + Sync;
+
+/// Writes rows to a Kafka topic, exactly once.
+///
+/// Rows become visible to those who read with `isolation.level=read_committed`; any other reader
+/// also sees rows of transactions that are open or were aborted.
+pub struct KafkaSink<T> {
+    target: KafkaTarget,
+    topic: Arc<str>,
+    encode: Arc<Encode<T>>,
+    commit_within: Duration,
+}
+
+impl<T> fmt::Debug for KafkaSink<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSink")
+            .field("topic", &self.topic)
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Data> KafkaSink<T> {
+    /// Writes to `topic`. `encode` gets a row, its event time, and the record to fill.
+    pub fn new(
+        target: KafkaTarget,
+        topic: impl Into<Arc<str>>,
+        encode: impl Fn(&T, Timestamp, &mut ProducerRecord) + Send + Sync + 'static,
+    ) -> Self {
+        let encode = Arc::new(encode);
+        Self { target, topic: topic.into(), encode, commit_within: millis(50) }
+    }
+
+    /// How long rows may wait for a commit: 10 to 200 ms. Default: 50 ms.
+    #[must_use]
+    pub fn commit_within(mut self, time: Duration) -> Self {
+        self.commit_within = time.clamp(millis(10), millis(200));
+        self
+    }
+}
+
+impl<T: Data> Sink<T> for KafkaSink<T> {
+    fn describe(&self) -> String {
+        format!("kafka topic {}", self.topic)
+    }
+
+    fn options(&self) -> SinkOptions {
+        SinkOptions::default().commit_within(self.commit_within)
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<Box<dyn SinkWriter<T>>> {
+        self.target.ensure_topics(&[&self.topic])?;
+        let settings = self.target.topic_settings(&self.topic)?;
+        Ok(Box::new(Writer {
+            transactional_id: format!(
+                "{}.{}.{}.0",
+                self.target.group, context.instance, context.sink
+            ),
+            target: self.target.clone(),
+            topic: Arc::clone(&self.topic),
+            encode: Arc::clone(&self.encode),
+            key: format!("{}/{}", context.job, context.sink),
+            instance: context.instance.clone(),
+            max_bytes: settings.max_message_bytes,
+            // Nobody has to guess it: it only must not be another writer's.
+            owner: format!("{:016x}", RandomState::new().hash_one(std::process::id())),
+            claimed: None,
+            lineage: String::new(),
+            transactions: None,
+            record: ProducerRecord::default(),
+            rows: 0,
+            bytes: 0,
+        }))
+    }
+}
+
+struct Writer<T> {
+    target: KafkaTarget,
+    topic: Arc<str>,
+    encode: Arc<Encode<T>>,
+    transactional_id: String,
+    /// The sink's key in the progress topic.
+    key: String,
+    instance: String,
+    max_bytes: usize,
+    owner: String,
+    /// The version that this writer has claimed, or has tried to.
+    claimed: Option<u64>,
+    lineage: String,
+    transactions: Option<Transactions>,
+    record: ProducerRecord,
+    /// In the open transaction.
+    rows: usize,
+    bytes: usize,
+}
+
+impl<T: Data> Writer<T> {
+    fn store(&mut self, progress: Option<Progress>) -> Result<Commit> {
+        let entry = Entry {
+            lineage: self.lineage.clone(),
+            owner: self.owner.clone(),
+            version: self.claimed.unwrap_or(0),
+            instance: self.instance.clone(),
+            progress,
+        };
+        let transactions = self.transactions.as_mut().ok_or_else(not_recovered)?;
+        transactions.begin()?;
+        self.record.clear();
+        self.record.set_key(self.key.as_bytes());
+        self.record.set_value(entry.to_json().as_bytes());
+        transactions.send(&self.target.progress_topic(), Some(0), &self.record)?;
+        (self.rows, self.bytes) = (0, 0);
+        transactions.commit()
+    }
+
+    /// Whether somebody else has claimed the sink since this writer did.
+    fn superseded(&self, stored: &Entry) -> bool {
+        self.claimed.is_some_and(|mine| stored.owner != self.owner && stored.version >= mine)
+    }
+
+    fn discard(&mut self) {
+        if let Some(transactions) = self.transactions.take() {
+            transactions.close();
+        }
+        (self.rows, self.bytes) = (0, 0);
+    }
+}
+
+fn not_recovered() -> Error {
+    Error::internal("a Kafka sink was written to before it was recovered")
+}
+
+impl<T: Data> SinkWriter<T> for Writer<T> {
+    fn recover(&mut self, claim: &Claim) -> Result<Option<Progress>> {
+        self.discard();
+        let properties = &self.target.properties;
+        // First shut out the older producer and end its transaction, then read: what is read can
+        // no longer change behind our back.
+        let transactions = Transactions::start(properties, &self.transactional_id, self.max_bytes)?;
+        let stored = ledger::read(properties, &self.target.progress_topic(), &self.key)?;
+        if let Some(stored) = &stored {
+            if stored.lineage != claim.lineage {
+                return Err(Error::fenced(format!(
+                    "topic {} holds progress of lineage {} for {}, and the job is of lineage {}: \
+                     it was written by another job of the same name, or by this one before its \
+                     checkpoints were removed",
+                    self.target.progress_topic(),
+                    stored.lineage,
+                    self.key,
+                    claim.lineage
+                )));
+            }
+            if self.superseded(stored) {
+                return Err(Error::fenced(format!(
+                    "{} was taken over by another process (instance {}, claim {})",
+                    self.key, stored.instance, stored.version
+                )));
+            }
+        }
+        self.transactions = Some(transactions);
+        self.lineage.clone_from(&claim.lineage);
+        self.claimed = Some(stored.as_ref().map_or(0, |stored| stored.version) + 1);
+        let progress = stored.and_then(|stored| stored.progress);
+        match self.store(progress.clone())? {
+            Commit::Done => Ok(progress),
+            Commit::Unknown => Err(Error::external(format!(
+                "topic {}: the claim of {} was not confirmed",
+                self.target.progress_topic(),
+                self.key
+            ))
+            .retriable()),
+        }
+    }
+
+    fn write(&mut self, batch: &Batch<T>) -> Result<()> {
+        let transactions = self.transactions.as_mut().ok_or_else(not_recovered)?;
+        transactions.begin()?;
+        for (row, time) in batch.iter() {
+            self.record.clear();
+            (self.encode)(row, time, &mut self.record);
+            transactions.send(&self.topic, None, &self.record)?;
+            self.bytes += self.record.len();
+        }
+        self.rows += batch.len();
+        transactions.check()
+    }
+
+    fn commit(&mut self, progress: &Progress) -> Result<Commit> {
+        let commit = self.store(Some(progress.clone()))?;
+        if commit == Commit::Unknown {
+            self.discard();
+        }
+        Ok(commit)
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows >= FULL_ROWS || self.bytes >= FULL_BYTES
+    }
+}
+
+impl<T> Drop for Writer<T> {
+    fn drop(&mut self) {
+        if let Some(transactions) = self.transactions.take() {
+            transactions.close();
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Where a lake's files are, and how a finished one gets into it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::manifest::Entry;
+use crate::connector::file::{Failpoints, beside, create_folder, failed, sync_folder};
+use crate::error::{Error, Result};
+
+/// The folders of one sink's lake.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// What readers see.
+    pub(super) root: PathBuf,
+    /// Files being written, and those that a commit has not moved yet.
+    pub(super) parts: PathBuf,
+    /// The commits.
+    pub(super) manifests: PathBuf,
+    /// What one process holds.
+    pub(super) lock: PathBuf,
+}
+
+impl Layout {
+    /// Creates what is missing, and finds out whether the file system can do what commits need.
+    pub(super) fn create(root: &Path, sink: &str) -> Result<Self> {
+        create_folder("the lake's folder", root)?;
+        let root =
+            fs::canonicalize(root).map_err(|e| failed("open", "the lake's folder", root, e))?;
+        if root.file_name().is_none() {
+            return Err(Error::user("a file system's root cannot be a lake"));
+        }
+        let staging = beside(&root, ".staging");
+        let sink = file_name(sink);
+        let layout = Self {
+            parts: staging.join("parts").join(&sink),
+            manifests: staging.join("manifests").join(&sink),
+            lock: staging.join("locks").join(format!("{sink}.lock")),
+            root,
+        };
+        for folder in [&layout.parts, &layout.manifests, &staging.join("locks")] {
+            create_folder("the lake's staging folder", folder)?;
+        }
+        layout.probe()?;
+        Ok(layout)
+    }
+
+    fn probe(&self) -> Result<()> {
+        let name = format!(".probe-{}", random());
+        let (one, two) = (self.manifests.join(&name), self.manifests.join(format!("{name}-link")));
+        let linked = fs::write(&one, "").and_then(|()| fs::hard_link(&one, &two));
+        let _ = (fs::remove_file(&one), fs::remove_file(&two));
+        linked.map_err(|e| {
+            let hint =
+                "the lake's commits need a file system with hard links, and a right to write";
+            Error::external(format!("{hint} in {}", self.manifests.display())).because(e)
+        })?;
+        // An empty folder with a dot: no reader takes it for data.
+        let (from, to) = (self.parts.join(&name), self.root.join(&name));
+        let moved = fs::create_dir(&from).and_then(|()| fs::rename(&from, &to));
+        let _ = (fs::remove_dir(&from), fs::remove_dir(&to));
+        moved.map_err(|e| {
+            Error::external(format!(
+                "files cannot be moved from {} to {}: both must be on one file system. If the lake \
+                 is a mount point, mount the folder above it instead",
+                self.parts.display(),
+                self.root.display()
+            ))
+            .because(e)
+        })
+    }
+
+    /// Moves the files of a commit into the lake, all that are not there yet, and makes that
+    /// durable. Doing it again changes nothing (rule R6).
+    pub(super) fn publish(&self, files: &[Entry], failpoints: &Failpoints) -> Result<()> {
+        let mut folders = BTreeSet::new();
+        for file in files {
+            let to = self.root.join(&file.path);
+            let Some(folder) = to.parent() else { continue };
+            if folders.insert(folder.to_owned()) {
+                create_folder("the lake's folder", folder)?;
+            }
+            self.publish_one(file, &to)?;
+            failpoints
+                .pass("lake.after_rename")
+                .map_err(|e| failed("publish", "the lake's file", &to, e))?;
+        }
+        if !folders.is_empty() {
+            folders.insert(self.root.clone());
+        }
+        for folder in &folders {
+            sync_folder(folder).map_err(|e| failed("sync", "the lake's folder", folder, e))?;
+        }
+        Ok(())
+    }
+
+    fn publish_one(&self, file: &Entry, to: &Path) -> Result<()> {
+        let from = self.parts.join(&file.staged);
+        let error = |e| failed("publish", "the lake's file", to, e);
+        let odd =
+            |what: &str| Error::corrupt(format!("{} was committed, and {what}", to.display()));
+        match (size(&from).map_err(error)?, size(to).map_err(error)?) {
+            (Some(bytes), None) if bytes == file.bytes => match fs::rename(&from, to) {
+                // A process that is being taken over may do the same at this moment.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && to.exists() => Ok(()),
+                renamed => renamed.map_err(error),
+            },
+            (None, Some(bytes)) if bytes == file.bytes => Ok(()),
+            (None, None) => {
+                Err(odd(&format!("neither it nor {} is there any more", from.display())))
+            }
+            (Some(_), Some(_)) if size(&from).map_err(error)?.is_none() => Ok(()),
+            (Some(_), Some(_)) => {
+                Err(odd(&format!("{} is there as well: which is the right one?", from.display())))
+            }
+            (Some(bytes), None) | (None, Some(bytes)) => {
+                Err(odd(&format!("it has {bytes} bytes instead of {}", file.bytes)))
+            }
+        }
+    }
+
+    /// Removes what was being written and never committed. Only after a claim.
+    pub(super) fn sweep(&self) -> Result<()> {
+        let error = |e| failed("clear", "the lake's staging folder", &self.parts, e);
+        for entry in fs::read_dir(&self.parts).map_err(error)? {
+            let path = entry.map_err(error)?.path();
+            fs::remove_file(&path)
+                .map_err(|e| failed("remove", "the uncommitted file", &path, e))?;
+        }
+        Ok(())
+    }
+}
+
+fn size(path: &Path) -> io::Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// A name that no file has, nor gets from another process: eight hexadecimal digits.
+pub(super) fn random() -> String {
+    // The standard library keys its hash maps from the system's source of randomness.
+    format!("{:08x}", RandomState::new().build_hasher().finish() >> 32)
+}
+
+/// A text as the name of a file; different texts have different names.
+pub(super) fn file_name(text: &str) -> String {
+    use std::fmt::Write;
+    let mut name = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            name.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(name, "%{byte:02x}");
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_within_their_folder_and_apart() {
+        assert_eq!(file_name("lake"), "lake");
+        assert_eq!(file_name("../a b"), "%2e%2e%2fa%20b");
+        assert_ne!(random(), random());
+    }
+
+    #[test]
+    fn the_staging_folder_is_beside_the_root_however_that_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap().join("lake");
+        let layout = Layout::create(&folder.path().join("x/../lake/."), "s");
+        // `x` does not exist, so the path is made, and resolved.
+        let layout = layout.unwrap();
+        assert_eq!(layout.root, root);
+        assert_eq!(layout.parts, beside(&root, ".staging").join("parts/s"));
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&layout.manifests).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,245 @@
+//! The commits of a lake: numbered files that are created once and never change.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::connector::Progress;
+use crate::connector::file::{Failpoints, failed, read_sealed, seal, sync_folder, write_synced};
+use crate::error::{Error, Result};
+
+const ROLE: &str = "the lake's manifest";
+
+/// How many manifests are kept, the newest ones: for people who want to know what happened. Only
+/// the newest is ever read by the program. A process so old that its number is free again finds the
+/// newer ones beside it, and stops.
+const KEEP: u64 = 16;
+
+/// One commit, or one claim (which has no files).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    pub(super) format: u32,
+    pub(super) job: String,
+    pub(super) sink: String,
+    pub(super) lineage: String,
+    /// The process that made it, a random name.
+    pub(super) owner: String,
+    /// `None`: claimed, and nothing committed yet.
+    pub(super) progress: Option<Progress>,
+    pub(super) files: Vec<Entry>,
+}
+
+/// A file of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// Its name in the staging folder.
+    pub(super) staged: String,
+    /// Its path under the root.
+    pub(super) path: String,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+/// How an attempt to create a manifest went.
+#[derive(Debug)]
+pub(super) enum Created {
+    /// It is there and durable, and it is the newest.
+    Done,
+    /// Another process has made a manifest of this number, or a later one.
+    Lost,
+    /// It may be there or not.
+    Unknown(io::Error),
+}
+
+/// The folder of a sink's manifests.
+#[derive(Debug, Clone)]
+pub(super) struct Manifests {
+    folder: PathBuf,
+    failpoints: Failpoints,
+}
+
+impl Manifests {
+    pub(super) fn new(folder: &Path, failpoints: Failpoints) -> Self {
+        Self { folder: folder.to_owned(), failpoints }
+    }
+
+    fn path(&self, number: u64, ending: &str) -> PathBuf {
+        self.folder.join(format!("{number:020}.{ending}"))
+    }
+
+    /// The newest manifest and its number.
+    pub(super) fn newest(&self) -> Result<Option<(u64, Manifest)>> {
+        let Some(number) = self.newest_number()? else { return Ok(None) };
+        let path = self.path(number, "json");
+        let manifest: Manifest = read_sealed(ROLE, &path)?.ok_or_else(|| {
+            Error::external(format!("{} went away at start", path.display())).retriable()
+        })?;
+        if manifest.format != 1 {
+            return Err(Error::corrupt(format!(
+                "{} is of format {}, and this version reads format 1",
+                path.display(),
+                manifest.format
+            )));
+        }
+        Ok(Some((number, manifest)))
+    }
+
+    fn newest_number(&self) -> Result<Option<u64>> {
+        let error = |e| failed("list", "the lake's manifests", &self.folder, e);
+        let mut newest = None;
+        for entry in fs::read_dir(&self.folder).map_err(error)? {
+            newest = newest.max(number(&entry.map_err(error)?.path(), "json"));
+        }
+        Ok(newest)
+    }
+
+    /// Creates manifest `number`, unless there is one: this is the commit.
+    ///
+    /// # Errors
+    /// If it was certainly not created.
+    pub(super) fn create(&self, number: u64, manifest: &Manifest) -> Result<Created> {
+        let path = self.path(number, "json");
+        let temporary = self.folder.join(format!(".{number}-{}", manifest.owner));
+        write_synced(&temporary, &seal(manifest))
+            .map_err(|e| failed("write", ROLE, &temporary, e))?;
+        let failpoint = |step| self.failpoints.pass(step);
+        failpoint("lake.after_manifest_tmp").map_err(|e| failed("write", ROLE, &temporary, e))?;
+        let linked = fs::hard_link(&temporary, &path);
+        // If this fails, the next claim removes it.
+        let _ = fs::remove_file(&temporary);
+        match linked {
+            Ok(()) => {}
+            // On a network file system the first answer may have been lost, and this is ours.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                match read_sealed::<Manifest>(ROLE, &path)? {
+                    Some(found) if found == *manifest => {}
+                    _ => return Ok(Created::Lost),
+                }
+            }
+            Err(e) => return Ok(Created::Unknown(e)),
+        }
+        if let Err(e) = failpoint("lake.after_manifest").and_then(|()| sync_folder(&self.folder)) {
+            return Ok(Created::Unknown(e));
+        }
+        Ok(if self.newest_number()? == Some(number) { Created::Done } else { Created::Lost })
+    }
+
+    /// Whether all files of a manifest are known to be in place.
+    pub(super) fn is_done(&self, number: u64, manifest: &Manifest) -> Result<bool> {
+        let path = self.path(number, "done");
+        Ok(manifest.files.is_empty()
+            || path.try_exists().map_err(|e| failed("read", ROLE, &path, e))?)
+    }
+
+    /// Notes that all files of the newest manifest are in place, so that people may compact or
+    /// remove them later without a restart missing them; and removes what is too old to matter.
+    ///
+    /// Nothing is lost if this fails: the next one does it again.
+    pub(super) fn finish(&self, number: u64, manifest: &Manifest) {
+        let done = || {
+            if !manifest.files.is_empty() {
+                write_synced(&self.path(number, "done"), "")?;
+                sync_folder(&self.folder)?;
+            }
+            self.prune(number)
+        };
+        if let Err(error) = done() {
+            let folder = self.folder.display();
+            tracing::warn!(%folder, %error, "cannot tidy up the lake's manifests");
+        }
+    }
+
+    /// Removes old manifests, and what crashes have left of attempts to create one.
+    fn prune(&self, newest: u64) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let old = match attempt(&path) {
+                Some(number) => number <= newest,
+                None => number(&path, "json")
+                    .or_else(|| number(&path, "done"))
+                    .is_some_and(|number| number + KEEP <= newest),
+            };
+            if old {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of an attempt: `.7-5d1c20ab`.
+fn attempt(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix('.')?.split_once('-')?.0.parse().ok()
+}
+
+/// The number of a manifest, or of its mark.
+fn number(path: &Path, ending: &str) -> Option<u64> {
+    let name = path.file_name()?.to_str()?.strip_suffix(ending)?.strip_suffix('.')?;
+    (name.len() == 20).then(|| name.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(owner: &str) -> Manifest {
+        Manifest {
+            format: 1,
+            job: "j".to_owned(),
+            sink: "s".to_owned(),
+            lineage: "L".to_owned(),
+            owner: owner.to_owned(),
+            progress: None,
+            files: vec![],
+        }
+    }
+
+    fn manifests(folder: &tempfile::TempDir) -> Manifests {
+        Manifests::new(folder.path(), Failpoints::default())
+    }
+
+    #[test]
+    fn d8_a_number_is_given_once_and_the_newest_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifests = manifests(&folder);
+        assert_eq!(manifests.newest().unwrap(), None);
+        assert!(matches!(manifests.create(1, &manifest("a")).unwrap(), Created::Done));
+        assert!(matches!(manifests.create(1, &manifest("b")).unwrap(), Created::Lost));
+        // The same attempt, seen twice by a network file system.
+        assert!(matches!(manifests.create(1, &manifest("a")).unwrap(), Created::Done));
+        assert_eq!(manifests.newest().unwrap(), Some((1, manifest("a"))));
+    }
+
+    #[test]
+    fn d8_a_process_so_old_that_its_number_is_free_again_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifests = manifests(&folder);
+        let entry = Entry { staged: "a".to_owned(), path: "d/a".to_owned(), rows: 1, bytes: 2 };
+        let with_file = Manifest { files: vec![entry], ..manifest("new") };
+        fs::write(folder.path().join(".9-0000beef"), "").unwrap();
+        for n in 1..=40 {
+            assert!(matches!(manifests.create(n, &with_file).unwrap(), Created::Done));
+            manifests.finish(n, &with_file);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 * KEEP as usize);
+        assert!(matches!(manifests.create(3, &manifest("old")).unwrap(), Created::Lost));
+        // What it leaves is never read, and goes away with the next commit.
+        assert_eq!(manifests.newest().unwrap(), Some((40, with_file.clone())));
+        manifests.finish(40, &with_file);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 * KEEP as usize);
+    }
+
+    #[test]
+    fn a_damaged_manifest_stops_the_job_and_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifests = manifests(&folder);
+        manifests.create(7, &manifest("a")).unwrap();
+        let path = folder.path().join("00000000000000000007.json");
+        let text = fs::read_to_string(&path).unwrap().replace("\"s\"", "\"t\"");
+        fs::write(&path, text).unwrap();
+        let error = manifests.newest().unwrap_err().to_string();
+        assert!(error.contains("00000000000000000007.json is damaged"), "{error}");
+    }
+}

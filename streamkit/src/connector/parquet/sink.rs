@@ -1,0 +1,310 @@
+//! The lake's writer: files by date, and commits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+
+use chrono::{Datelike, NaiveDate};
+
+use super::columns::Columns;
+use super::config::Config;
+use super::layout::{Layout, file_name, random};
+use super::manifest::{Created, Entry, Manifest, Manifests};
+use super::part::{Format, Part};
+use crate::connector::file::{failed, lock, sync_folder};
+use crate::connector::{Claim, Commit, Progress, SinkWriter};
+use crate::data::Data;
+use crate::error::{Error, Result};
+use crate::record::Batch;
+use crate::time::Timestamp;
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+/// A commit with more files than this is made early: late events of many dates.
+const MAX_FILES: usize = 256;
+
+/// Writes a lake.
+pub(super) struct LakeWriter<T> {
+    layout: Layout,
+    manifests: Manifests,
+    config: Config<T>,
+    columns: Columns<T>,
+    instance: String,
+    lock: Option<File>,
+    /// `None` before `recover`, and after any failure until the next one.
+    open: Option<Transaction<T>>,
+}
+
+/// What is written since the last commit.
+struct Transaction<T> {
+    /// The number of the manifest that will commit it.
+    number: u64,
+    /// The newest manifest: who we are.
+    claimed: Manifest,
+    format: Format,
+    /// Open files by date.
+    parts: BTreeMap<i32, Open<T>>,
+    closed: Vec<Entry>,
+    closed_bytes: usize,
+    /// Grows with each batch, so that the file that has waited longest is known.
+    turn: u64,
+}
+
+struct Open<T> {
+    part: Part<T>,
+    staged: String,
+    path: String,
+    turn: u64,
+}
+
+impl<T: Data> LakeWriter<T> {
+    pub(super) fn new(
+        layout: Layout,
+        config: Config<T>,
+        columns: Columns<T>,
+        instance: &str,
+    ) -> Self {
+        let manifests = Manifests::new(&layout.manifests, config.failpoints.clone());
+        let instance = file_name(instance);
+        Self { layout, manifests, config, columns, instance, lock: None, open: None }
+    }
+
+    /// Makes this process the only one that can commit: it creates the next manifest, with no
+    /// files. An older process that is still alive will want that number, and stop.
+    fn claim(&mut self, claim: &Claim) -> Result<(u64, Manifest)> {
+        if self.lock.is_none() {
+            self.lock = lock("the lake's lock file", &self.layout.lock)?;
+        }
+        if self.lock.is_none() && !claim.take_over {
+            return Err(Error::fenced(format!(
+                "another process writes to the lake {} (sink {}); stop it first, or take over",
+                self.layout.root.display(),
+                claim.sink
+            )));
+        }
+        loop {
+            let newest = self.manifests.newest()?;
+            let number = newest.as_ref().map_or(1, |(number, _)| number + 1);
+            let mut progress = None;
+            if let Some((number, manifest)) = newest {
+                if manifest.progress.is_some() && manifest.lineage != claim.lineage {
+                    return Err(Error::fenced(format!(
+                        "the lake {} is of lineage {} (job {}), and this job is of lineage {}",
+                        self.layout.root.display(),
+                        manifest.lineage,
+                        manifest.job,
+                        claim.lineage
+                    )));
+                }
+                // Before the claim: so only the newest manifest can have files left to move.
+                if !self.manifests.is_done(number, &manifest)? {
+                    self.layout.publish(&manifest.files, &self.config.failpoints)?;
+                    self.manifests.finish(number, &manifest);
+                }
+                progress = manifest.progress;
+            }
+            let manifest = Manifest {
+                format: 1,
+                job: claim.job.clone(),
+                sink: claim.sink.clone(),
+                lineage: claim.lineage.clone(),
+                owner: random(),
+                progress,
+                files: Vec::new(),
+            };
+            match self.manifests.create(number, &manifest)? {
+                Created::Done => return Ok((number, manifest)),
+                // Somebody was faster: begin with what they have committed.
+                Created::Lost => {}
+                Created::Unknown(e) => {
+                    return Err(failed("claim", "the lake", &self.layout.root, e));
+                }
+            }
+        }
+    }
+
+    fn append(&self, open: &mut Transaction<T>, batch: &Batch<T>) -> Result<()> {
+        // Nearly always all rows of a batch are of one or two dates.
+        let mut groups: Vec<(i32, Vec<&T>)> = Vec::new();
+        let mut by_date = HashMap::new();
+        let mut last = None;
+        for row in batch.values() {
+            let time = (self.config.date)(row);
+            let days = days(time).ok_or_else(|| {
+                Error::user(format!("a row of the year 0 or before, or 10000 or after: {time}"))
+            })?;
+            let group = match last {
+                Some((known, group)) if known == days => group,
+                _ => *by_date.entry(days).or_insert_with(|| {
+                    groups.push((days, Vec::with_capacity(batch.len())));
+                    groups.len() - 1
+                }),
+            };
+            last = Some((days, group));
+            groups[group].1.push(row);
+        }
+        for (days, rows) in groups {
+            self.part(open, days)?.append(&rows)?;
+        }
+        open.turn += 1;
+        Ok(())
+    }
+
+    /// The open file of a date.
+    fn part<'a>(&self, open: &'a mut Transaction<T>, days: i32) -> Result<&'a mut Part<T>> {
+        if !open.parts.contains_key(&days) {
+            if open.parts.len() >= self.config.open_dates {
+                let oldest = open.parts.iter().min_by_key(|(_, part)| part.turn);
+                if let Some(days) = oldest.map(|(days, _)| *days) {
+                    open.close(days)?;
+                }
+            }
+            let new = self.create(open, days)?;
+            open.parts.insert(days, new);
+        }
+        let turn = open.turn;
+        let part = open.parts.get_mut(&days).ok_or_else(|| Error::internal("a lost file"))?;
+        part.turn = turn;
+        Ok(&mut part.part)
+    }
+
+    fn create(&self, open: &Transaction<T>, days: i32) -> Result<Open<T>> {
+        let date = NaiveDate::from_epoch_days(days).unwrap_or_default();
+        let folder = format!("{}={date}", self.config.folder);
+        let before = open.closed.iter().filter(|e| e.path.starts_with(&folder)).count();
+        let name = format!(
+            "part-{:05}-{}-{}.c{before:03}.zstd.parquet",
+            open.number, self.instance, open.claimed.owner
+        );
+        let staged = format!("{date}-{name}");
+        let path = self.layout.parts.join(&staged);
+        let part = Part::create(path, &self.columns, &open.format)?;
+        Ok(Open { part, staged, path: format!("{folder}/{name}"), turn: open.turn })
+    }
+
+    fn try_commit(&self, open: &mut Transaction<T>, progress: &Progress) -> Result<Commit> {
+        let dates: Vec<_> = open.parts.keys().copied().collect();
+        for days in dates {
+            open.close(days)?;
+        }
+        let on_error = |e| failed("sync", "the lake's staging folder", &self.layout.parts, e);
+        if !open.closed.is_empty() {
+            sync_folder(&self.layout.parts).map_err(on_error)?;
+        }
+        self.config.failpoints.pass("lake.after_stage").map_err(on_error)?;
+        let mut manifest = open.claimed.clone();
+        manifest.progress = Some(progress.clone());
+        manifest.files = std::mem::take(&mut open.closed);
+        let number = open.number;
+        let unknown = |error: &dyn std::fmt::Display| {
+            let root = self.layout.root.display();
+            tracing::warn!(%root, number, %error, "a commit of the lake has to be looked at again");
+            Ok(Commit::Unknown)
+        };
+        match self.manifests.create(number, &manifest)? {
+            Created::Done => {}
+            Created::Unknown(error) => return unknown(&error),
+            Created::Lost => {
+                return Err(Error::fenced(format!(
+                    "another process has committed to the lake {} (sink {})",
+                    self.layout.root.display(),
+                    manifest.sink
+                )));
+            }
+        }
+        if let Err(error) = self.layout.publish(&manifest.files, &self.config.failpoints) {
+            return unknown(&error);
+        }
+        self.manifests.finish(number, &manifest);
+        open.number += 1;
+        open.closed_bytes = 0;
+        Ok(Commit::Done)
+    }
+}
+
+impl<T: Data> Transaction<T> {
+    fn close(&mut self, days: i32) -> Result<()> {
+        if let Some(open) = self.parts.remove(&days) {
+            let closed = open.part.close()?;
+            self.closed_bytes += usize::try_from(closed.bytes).unwrap_or(usize::MAX);
+            self.closed.push(Entry {
+                staged: open.staged,
+                path: open.path,
+                rows: closed.rows,
+                bytes: closed.bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl<T: Data> SinkWriter<T> for LakeWriter<T> {
+    fn recover(&mut self, claim: &Claim) -> Result<Option<Progress>> {
+        self.open = None;
+        let format = Format::new(&self.columns, self.config.schema_version)?;
+        let (number, claimed) = self.claim(claim)?;
+        self.layout.sweep()?;
+        let progress = claimed.progress.clone();
+        self.open = Some(Transaction {
+            number: number + 1,
+            claimed,
+            format,
+            parts: BTreeMap::new(),
+            closed: Vec::new(),
+            closed_bytes: 0,
+            turn: 0,
+        });
+        Ok(progress)
+    }
+
+    fn write(&mut self, batch: &Batch<T>) -> Result<()> {
+        let mut open = self.open.take().ok_or_else(unclaimed)?;
+        self.append(&mut open, batch)?;
+        self.open = Some(open);
+        Ok(())
+    }
+
+    fn commit(&mut self, progress: &Progress) -> Result<Commit> {
+        let mut open = self.open.take().ok_or_else(unclaimed)?;
+        let commit = self.try_commit(&mut open, progress)?;
+        if commit == Commit::Done {
+            self.open = Some(open);
+        }
+        Ok(commit)
+    }
+
+    fn is_full(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            let bytes: usize = open.parts.values().map(|open| open.part.bytes()).sum();
+            bytes + open.closed_bytes >= self.config.roll_bytes
+                || open.parts.len() + open.closed.len() >= MAX_FILES
+        })
+    }
+}
+
+/// Days since the epoch, of the dates that have four digits for the year.
+fn days(time: Timestamp) -> Option<i32> {
+    let days = i32::try_from(time.as_micros().div_euclid(MICROS_PER_DAY)).ok()?;
+    NaiveDate::from_epoch_days(days).filter(|date| (1..=9_999).contains(&date.year())).map(|_| days)
+}
+
+fn unclaimed() -> Error {
+    Error::internal("a lake was written to before `recover`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_utc_and_have_four_digits_for_the_year() {
+        let date = |micros| days(Timestamp::from_micros(micros));
+        assert_eq!(date(0), Some(0));
+        assert_eq!(date(MICROS_PER_DAY - 1), Some(0));
+        assert_eq!(date(MICROS_PER_DAY), Some(1));
+        assert_eq!(date(-1), Some(-1));
+        let year_10_000 = 2_932_897 * MICROS_PER_DAY;
+        assert_eq!(date(year_10_000 - 1), Some(2_932_896));
+        assert_eq!(date(year_10_000), None);
+        assert_eq!(days(Timestamp::MIN), None);
+        assert_eq!(days(Timestamp::MAX), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Where the database is, and how long to wait for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+
+use super::session::Session;
+use crate::error::{Error, Result};
+use crate::time::{millis, seconds};
+
+/// A connection string and time limits. Neither `Debug` nor any error shows the password.
+#[derive(Clone)]
+pub struct PostgresConfig {
+    pub(super) client: Config,
+    place: String,
+    pub(super) connect_timeout: Duration,
+    pub(super) statement_timeout: Duration,
+}
+
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("place", &self.place)
+            .field("user", &self.client.get_user())
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresConfig {
+    /// From `postgres://USER:PASSWORD@HOST:PORT/DATABASE?OPTION=VALUE`, or from `host=… user=…`
+    /// pairs. No environment variable is read.
+    ///
+    /// # Errors
+    /// If it is no such text, names no host, or asks for an encrypted connection.
+    pub fn new(url: &str) -> Result<Self> {
+        // The parser's own message may quote a part of the password, so it is not passed on.
+        let mut client: Config = url.parse().map_err(|_| malformed(url))?;
+        if client.get_ssl_mode() == SslMode::Require {
+            return Err(not_encrypted("require"));
+        }
+        if client.get_hosts().is_empty() && client.get_hostaddrs().is_empty() {
+            return Err(malformed(url));
+        }
+        client
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .keepalives_idle(seconds(10))
+            .keepalives_interval(seconds(3))
+            .keepalives_retries(3)
+            .tcp_user_timeout(seconds(15));
+        let place = place(&client);
+        Ok(Self { client, place, connect_timeout: seconds(5), statement_timeout: seconds(60) })
+    }
+
+    /// How long to wait for a connection; 5 s unless said otherwise.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit.max(millis(1));
+        self
+    }
+
+    /// How long one statement may take, for example because somebody holds a lock on the table;
+    /// then the commit is tried again. 60 s unless said otherwise.
+    #[must_use]
+    pub fn statement_timeout(mut self, limit: Duration) -> Self {
+        self.statement_timeout = limit.max(millis(1));
+        self
+    }
+
+    /// Host, port and database, for messages: `db:5432/stream_data`.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Runs `sql` if one of `tables` is missing, in one transaction; says whether it did.
+    ///
+    /// Copies of a program that start at the same moment wait for each other. `sql` may be several
+    /// statements, such as an embedded `init-db.sql`; none of them may begin or end a transaction.
+    ///
+    /// # Errors
+    /// If the database is out of reach (then the error is retriable), or refuses a statement.
+    pub async fn ensure_schema(&self, tables: &[&str], sql: &str) -> Result<bool> {
+        let session = Session::open(self, "streamkit/schema").await.map_err(Error::from)?;
+        session.ensure_schema(tables, sql).await.map_err(Error::from)
+    }
+}
+
+fn place(client: &Config) -> String {
+    let mut hosts = vec![];
+    let names = client.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        #[cfg(unix)]
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let names: Vec<_> = names.collect();
+    let names = if names.is_empty() {
+        client.get_hostaddrs().iter().map(ToString::to_string).collect()
+    } else {
+        names
+    };
+    for (i, name) in names.iter().enumerate() {
+        let ports = client.get_ports();
+        let port = ports.get(i).or(ports.first()).copied().unwrap_or(5432);
+        hosts.push(format!("{name}:{port}"));
+    }
+    let database = client.get_dbname().or(client.get_user()).unwrap_or_default();
+    format!("{}/{database}", hosts.join(","))
+}
+
+fn not_encrypted(mode: &str) -> Error {
+    Error::user(format!(
+        "the connection string of PostgreSQL asks for sslmode={mode}, \
+         and streamkit cannot encrypt the connection yet: use sslmode=disable within a trusted \
+         network, or a local proxy that encrypts"
+    ))
+}
+
+fn malformed(url: &str) -> Error {
+    for mode in ["require", "verify-ca", "verify-full"] {
+        if url.contains(&format!("sslmode={mode}")) {
+            return not_encrypted(mode);
+        }
+    }
+    // Options that libpq has and this client has not. Only names of this list are repeated: what
+    // looks like an option may be a part of the password.
+    let known =
+        ["sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "service", "gssencmode"];
+    if let Some(name) = known.iter().find(|name| url.contains(&format!("{name}="))) {
+        return Error::user(format!(
+            "the connection string of PostgreSQL has an option or a value that is not supported: \
+             {name}"
+        ));
+    }
+    Error::user(
+        "the connection string of PostgreSQL cannot be read: expected \
+         postgres://USER:PASSWORD@HOST:PORT/DATABASE, with characters such as / ? # @ : % in the \
+         password written as %2F %3F %23 %40 %3A %25",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f90_the_password_is_never_shown() {
+        let config = PostgresConfig::new("postgres://user:s3cret@db,other:7/stream_data").unwrap();
+        assert_eq!(config.place(), "db:5432,other:7/stream_data");
+        assert!(!format!("{config:?}").contains("s3cret"));
+        for url in [
+            "postgres://user:s3cret/s3cret@db/x",
+            "postgres://user:a?s3cret=s3cret@db/x",
+            "postgres://user:s3cret@db:port/x",
+            "postgres://user:%zzs3cret@db/x",
+            "postgres://user:s3cret@db/x?sslmode=s3cret",
+            "host=db password='s3cret",
+            "user=x password=s3cret",
+            "s3cret",
+        ] {
+            let shown = match PostgresConfig::new(url) {
+                Ok(config) => format!("{config:?} {}", config.place()),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            assert!(!shown.contains("s3cret"), "{url}: {shown}");
+        }
+    }
+
+    #[test]
+    fn f67_encryption_is_refused_and_never_left_out_silently() {
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let url = format!("postgres://user@db/x?sslmode={mode}");
+            let error = PostgresConfig::new(&url).unwrap_err().to_string();
+            assert!(error.contains(&format!("sslmode={mode}")), "{error}");
+        }
+        PostgresConfig::new("postgres://user@db/x?sslmode=prefer").unwrap();
+        PostgresConfig::new("host=/run/postgresql user=x dbname=y").unwrap();
+    }
+}

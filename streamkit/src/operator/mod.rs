@@ -1,0 +1,34 @@
+//! Operators: batch in, batch out.
+//!
+//! A stateless operator implements [`Operator`]; the built-in ones are [`map`], [`filter`],
+//! [`flat_map`] and [`inspect`]. A stateful one hangs on a keyed stream and implements
+//! [`KeyedOperator`]: windows, sessions, distinct keys, and [`Process`] for everything else.
+//!
+//! Operators never block, never await, do no I/O and never ask the time.
+
+mod combine;
+mod distinct;
+mod filter;
+mod flat_map;
+mod inspect;
+mod keyed;
+mod map;
+mod process;
+mod results;
+mod session;
+mod stateless;
+mod window;
+
+pub(crate) use combine::{Combine, Partial};
+pub(crate) use distinct::DistinctKeys;
+pub(crate) use filter::Filter;
+pub(crate) use flat_map::{Expand, FlatMap};
+pub(crate) use inspect::Inspect;
+pub(crate) use keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
+pub(crate) use map::Map;
+pub(crate) use process::Processor;
+pub use process::{Process, ProcessContext, ProcessResult};
+pub(crate) use results::{Acks, Results};
+pub(crate) use session::Sessions;
+pub use stateless::{Operator, Output};
+pub(crate) use window::WindowAggregate;

@@ -1,0 +1,431 @@
+//! Tumbling and sliding windows over any aggregate: shared panes, merged when a window fires.
+//!
+//! ```text
+//! pane 10:00   index: slot → place    [2, 0, -, 1]      one 4-byte probe per record
+//!              accumulators           [a1, a3, a0]      dense, in the order of first touch
+//! ```
+//!
+//! A record that is late for some of its windows must not enter a pane that those windows still
+//! read: another split may be behind, so that they are open. It goes to the pane's *exceptions*
+//! with the first window end that may read it (rule T4).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
+use super::results::{Acks, Results, restore_entries};
+use crate::data::{Data, Key};
+use crate::error::Result;
+use crate::record::{BatchBuilder, Kind};
+use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter, decode};
+use crate::task::{Control, Cx, Link};
+use crate::time::Timestamp;
+use crate::window::{Aggregator, Lateness, Panes, Windowed};
+
+/// The aggregate of each key and window.
+pub(crate) struct WindowAggregate<K: Key + ?Sized, T, A: Aggregator<T>> {
+    panes: Panes,
+    aggregator: Arc<A>,
+    state: BTreeMap<i64, Pane<A::Accumulator>>,
+    results: Results<(i64, A::Accumulator)>,
+    /// Panes dropped since the last checkpoint.
+    dropped: Vec<i64>,
+    merge: Merge,
+    /// With allowed lateness, windows up to this end have been announced as running values.
+    announced: i64,
+    next: Box<dyn Link<Windowed<K::Owned, A::Output>>>,
+}
+
+/// The accumulators of one pane.
+#[derive(Debug)]
+struct Pane<S> {
+    /// Slot → place in `accumulators` + 1; 0 = none.
+    index: Vec<u32>,
+    slots: Vec<u32>,
+    accumulators: Vec<S>,
+    /// Places changed since the last checkpoint, and since the last tick.
+    dirty: BitSet,
+    ticked: BitSet,
+    exceptions: Vec<Exception<S>>,
+    exceptions_dirty: bool,
+}
+
+#[derive(Debug)]
+struct Exception<S> {
+    slot: u32,
+    first_end: i64,
+    accumulator: S,
+}
+
+impl<S> Default for Pane<S> {
+    fn default() -> Self {
+        Self {
+            index: vec![],
+            slots: vec![],
+            accumulators: vec![],
+            dirty: BitSet::default(),
+            ticked: BitSet::default(),
+            exceptions: vec![],
+            exceptions_dirty: false,
+        }
+    }
+}
+
+impl<S> Pane<S> {
+    /// The accumulator of a slot, made by `create` if it is new.
+    #[inline]
+    fn at(&mut self, slot: u32, slots: usize, create: impl FnOnce() -> S) -> &mut S {
+        let i = slot as usize;
+        if i >= self.index.len() {
+            self.index.resize(slots.max(i + 1), 0);
+        }
+        let mut place = self.index[i];
+        if place == 0 {
+            self.slots.push(slot);
+            self.accumulators.push(create());
+            place = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+            self.index[i] = place;
+        }
+        self.dirty.insert(place - 1);
+        self.ticked.insert(place - 1);
+        &mut self.accumulators[place as usize - 1]
+    }
+}
+
+/// Scratch space for merging panes: slot → place in the merged list.
+#[derive(Debug, Default)]
+struct Merge {
+    index: Vec<u32>,
+}
+
+const PANE: u8 = b'P';
+const EXCEPTION: u8 = b'E';
+
+impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
+    pub(crate) fn new(
+        panes: Panes,
+        aggregator: Arc<A>,
+        acks: Acks,
+        next: Box<dyn Link<Windowed<K::Owned, A::Output>>>,
+    ) -> Self {
+        Self {
+            panes,
+            aggregator,
+            state: BTreeMap::new(),
+            results: Results::new(acks),
+            dropped: vec![],
+            merge: Merge::default(),
+            announced: i64::MIN,
+            next,
+        }
+    }
+
+    /// The first window end whose window has something in it and which has not fired.
+    fn next_end(&self) -> Option<i64> {
+        let (&pane, _) = self.state.first_key_value()?;
+        Some(self.panes.first_end(pane.max(self.fired_end())))
+    }
+
+    /// Windows that end here or before have fired.
+    fn fired_end(&self) -> i64 {
+        self.results.fired().as_micros().saturating_sub(
+            self.panes.fire_time(0).as_micros(), // the allowed lateness
+        )
+    }
+
+    /// The merged accumulators of the window that ends at `end`, in the order of first touch.
+    fn merged(&mut self, end: i64, changed_only: bool) -> Vec<(u32, A::Accumulator)> {
+        let start = self.panes.window(end).start.as_micros();
+        let aggregator = &self.aggregator;
+        let mut out: Vec<(u32, A::Accumulator)> = vec![];
+        let index = &mut self.merge.index;
+        let mut add = |out: &mut Vec<(u32, A::Accumulator)>, slot: u32, from: &A::Accumulator| {
+            let i = slot as usize;
+            if i >= index.len() {
+                index.resize((i + 1).max(index.len() * 2), 0);
+            }
+            match index[i] {
+                0 => {
+                    out.push((slot, from.clone()));
+                    index[i] = u32::try_from(out.len()).unwrap_or(u32::MAX);
+                }
+                place => aggregator.merge(&mut out[place as usize - 1].1, from),
+            }
+        };
+        for pane in self.state.range(start..end).map(|(_, pane)| pane) {
+            for (slot, accumulator) in pane.slots.iter().zip(&pane.accumulators) {
+                add(&mut out, *slot, accumulator);
+            }
+            for exception in pane.exceptions.iter().filter(|e| e.first_end <= end) {
+                add(&mut out, exception.slot, &exception.accumulator);
+            }
+        }
+        for (slot, _) in &out {
+            index[*slot as usize] = 0;
+        }
+        if changed_only {
+            let changed: Vec<_> = self.state.range(start..end).map(|(_, pane)| pane).collect();
+            out.retain(|(slot, _)| {
+                changed.iter().any(|pane| {
+                    let place = pane.index.get(*slot as usize).copied().unwrap_or(0);
+                    (place > 0 && pane.ticked.contains(place - 1))
+                        || pane.exceptions.iter().any(|e| e.slot == *slot)
+                })
+            });
+        }
+        out
+    }
+
+    /// Moves the window that ends at `end` into the results, and drops panes that no window needs.
+    fn fire_window(&mut self, end: i64) {
+        let fire_time = self.panes.fire_time(end);
+        for (slot, accumulator) in self.merged(end, false) {
+            self.results.push(fire_time, slot, (end, accumulator));
+        }
+        self.results.set_fired(fire_time);
+        while let Some((&pane, _)) = self.state.first_key_value()
+            && self.panes.last_end(pane) <= end
+        {
+            self.state.remove(&pane);
+            self.dropped.push(pane);
+        }
+    }
+
+    fn emit_running(
+        &mut self,
+        ends: &[i64],
+        changed_only: bool,
+        keys: &KeyTable,
+        cx: &mut Cx,
+    ) -> Result<()> {
+        for &end in ends {
+            let rows = self.merged(end, changed_only);
+            if rows.is_empty() {
+                continue;
+            }
+            let window = self.panes.window(end);
+            let time = self.panes.fire_time(end).previous();
+            let mut batch = BatchBuilder::with_capacity(rows.len());
+            for (slot, accumulator) in &rows {
+                let key = K::from_bytes(keys.key(*slot));
+                let value = self.aggregator.finish(accumulator);
+                batch.push(Windowed { window, key, value }, time, None);
+            }
+            self.next.batch(batch.finish(None, Kind::Running), cx)?;
+        }
+        Ok(())
+    }
+
+    /// The ends of all windows that are open and have something in them.
+    fn open_ends(&self) -> Vec<i64> {
+        let fired = self.fired_end();
+        let mut ends: Vec<i64> =
+            self.state.keys().flat_map(|&pane| self.panes.ends(pane)).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends.retain(|end| *end > fired);
+        ends
+    }
+}
+
+impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggregate<K, T, A> {
+    fn on_batch(&mut self, rows: &KeyedRows<'_, T>, keys: &KeyTable, _: &mut Cx) -> Result<()> {
+        let Self { panes, aggregator, state, results, .. } = self;
+        let slots = keys.slots();
+        // Neighbours are mostly in the same pane, so it is taken out of the map while they last.
+        let mut current: Option<(i64, Pane<A::Accumulator>)> = None;
+        rows.each(|i, lateness| {
+            let (row, slot) = (rows.rows[i], rows.slots[i]);
+            results.count(rows.hashes[i]);
+            let start = panes.pane_of(rows.batch.time(row));
+            if current.as_ref().is_none_or(|(at, _)| *at != start) {
+                let pane = state.remove(&start).unwrap_or_default();
+                if let Some((at, old)) = current.replace((start, pane)) {
+                    state.insert(at, old);
+                }
+            }
+            let Some((_, pane)) = &mut current else { return };
+            let record = rows.batch.value(row);
+            match lateness {
+                Lateness::From(end) => {
+                    add_exception(pane, slot, end.as_micros(), aggregator.as_ref(), record);
+                }
+                _ => aggregator.add(pane.at(slot, slots, || aggregator.create()), record),
+            }
+        });
+        if let Some((at, pane)) = current {
+            state.insert(at, pane);
+        }
+        Ok(())
+    }
+
+    fn fire(&mut self, watermark: Timestamp, keys: &KeyTable, cx: &mut Cx) -> Result<Fired> {
+        self.results.prune();
+        while self.results.waiting() < STEP_ROWS {
+            match self.next_end() {
+                Some(end) if self.panes.fire_time(end) <= watermark => self.fire_window(end),
+                _ => break,
+            }
+        }
+        let mut batch = BatchBuilder::with_capacity(self.results.waiting().min(STEP_ROWS));
+        let (panes, aggregator) = (&self.panes, &self.aggregator);
+        let replayed = self.results.emit(STEP_ROWS, |waiting| {
+            let (end, accumulator) = &waiting.result;
+            let key = K::from_bytes(keys.key(waiting.slot));
+            let value = aggregator.finish(accumulator);
+            let windowed = Windowed { window: panes.window(*end), key, value };
+            batch.push(windowed, waiting.fire_time.previous(), None);
+        });
+        if !batch.is_empty() {
+            self.next.batch(batch.finish(None, Kind::Final).as_replayed(replayed), cx)?;
+        }
+        if let Some(next) = self.results.next_fire_time() {
+            return Ok(Fired::More(next.previous()));
+        }
+        if let Some(end) = self.next_end() {
+            let next = self.panes.fire_time(end);
+            if next <= watermark {
+                return Ok(Fired::More(next.previous()));
+            }
+        }
+        self.results.set_fired(watermark);
+        if self.panes.allows_lateness() {
+            let reached: Vec<i64> = self
+                .open_ends()
+                .into_iter()
+                .filter(|end| *end > self.announced && *end <= watermark.as_micros())
+                .collect();
+            if let Some(last) = reached.last() {
+                self.announced = *last;
+                self.emit_running(&reached, false, keys, cx)?;
+            }
+        }
+        Ok(Fired::Done)
+    }
+
+    fn tick(&mut self, keys: &KeyTable, cx: &mut Cx) -> Result<()> {
+        let ends = self.open_ends();
+        self.emit_running(&ends, true, keys, cx)?;
+        self.state.values_mut().for_each(|pane| pane.ticked.clear());
+        Ok(())
+    }
+
+    fn forward(&mut self, control: &Control, cx: &mut Cx) -> Result<()> {
+        self.next.control(control, cx)
+    }
+
+    fn highest_pending(&self) -> Option<Timestamp> {
+        self.open_ends().last().map(|&end| self.panes.fire_time(end))
+    }
+
+    fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()> {
+        self.results.freeze(since, keys, out)?;
+        for pane in std::mem::take(&mut self.dropped) {
+            out.delete_prefix(&[&[PANE][..], &ordered(pane)].concat());
+            out.delete_prefix(&[&[EXCEPTION][..], &ordered(pane)].concat());
+        }
+        for (&start, pane) in &mut self.state {
+            let start = ordered(start);
+            let put = |place: usize, out: &mut StateWriter| {
+                let slot = pane.slots[place];
+                let key = [&[PANE][..], &start, keys.key(slot)];
+                out.put(keys.group(slot), &key, &pane.accumulators[place])
+            };
+            match since {
+                Since::Beginning => (0..pane.slots.len()).try_for_each(|place| put(place, out))?,
+                Since::Last => pane.dirty.iter().try_for_each(|place| put(place as usize, out))?,
+            }
+            pane.dirty.clear();
+            if pane.exceptions_dirty || since == Since::Beginning {
+                pane.exceptions_dirty = false;
+                for exception in &pane.exceptions {
+                    let (group, end) = (keys.group(exception.slot), ordered(exception.first_end));
+                    let key = [&[EXCEPTION][..], &start, &end, keys.key(exception.slot)];
+                    out.put(group, &key, &exception.accumulator)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &StateReader<'_>, keys: &mut KeyTable) -> Result<()> {
+        let (state, results) = (&mut self.state, &mut self.results);
+        restore_entries(results, from, keys, |key, value, keys| {
+            match key {
+                [PANE, rest @ ..] if rest.len() >= 8 => {
+                    let (start, key) = rest.split_at(8);
+                    let slot = keys.restore(key);
+                    let pane = state.entry(unordered(start)).or_default();
+                    let accumulator = decode(value)?;
+                    let slots = keys.slots();
+                    *pane.at(slot, slots, || self.aggregator.create()) = accumulator;
+                }
+                [EXCEPTION, rest @ ..] if rest.len() >= 16 => {
+                    let (slot, first_end) = (keys.restore(&rest[16..]), unordered(&rest[8..16]));
+                    let pane = state.entry(unordered(&rest[..8])).or_default();
+                    let accumulator = decode(value)?;
+                    pane.exceptions.push(Exception { slot, first_end, accumulator });
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        self.state.values_mut().for_each(|pane| pane.dirty.clear());
+        Ok(())
+    }
+
+    fn alive(&self, slots: &mut BitSet) {
+        for pane in self.state.values() {
+            pane.slots.iter().for_each(|&slot| {
+                slots.insert(slot);
+            });
+            pane.exceptions.iter().for_each(|e| {
+                slots.insert(e.slot);
+            });
+        }
+        self.results.alive(slots);
+    }
+
+    fn counted(&self) -> u64 {
+        self.results.counted()
+    }
+
+    fn status(&self) -> OperatorStatus {
+        OperatorStatus {
+            open: self.open_ends().len() as u64,
+            next_fire: self.next_end().map(|end| self.panes.fire_time(end)),
+        }
+    }
+}
+
+fn add_exception<T, A: Aggregator<T>>(
+    pane: &mut Pane<A::Accumulator>,
+    slot: u32,
+    first_end: i64,
+    aggregator: &A,
+    record: &T,
+) {
+    pane.exceptions_dirty = true;
+    let found = pane.exceptions.iter_mut().find(|e| e.slot == slot && e.first_end == first_end);
+    match found {
+        Some(exception) => aggregator.add(&mut exception.accumulator, record),
+        None => {
+            let mut accumulator = aggregator.create();
+            aggregator.add(&mut accumulator, record);
+            pane.exceptions.push(Exception { slot, first_end, accumulator });
+        }
+    }
+}
+
+/// Bytes that sort as the numbers do.
+pub(crate) fn ordered(n: i64) -> [u8; 8] {
+    ((n as u64) ^ (1 << 63)).to_be_bytes()
+}
+
+/// The inverse of [`ordered`]; of the first eight bytes.
+pub(crate) fn unordered(bytes: &[u8]) -> i64 {
+    let mut buffer = [0; 8];
+    let n = bytes.len().min(8);
+    buffer[..n].copy_from_slice(&bytes[..n]);
+    (u64::from_be_bytes(buffer) ^ (1 << 63)) as i64
+}

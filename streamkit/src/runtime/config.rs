@@ -1,0 +1,203 @@
+//! How a job is run; what it computes does not depend on it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::state::KEY_GROUPS;
+use crate::time::{Clock, SystemClock, hours, seconds};
+
+/// Where the checkpoint log is.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum Checkpoints {
+    /// In memory: a restart within the process finds it, a restart of the process does not.
+    #[default]
+    None,
+    /// In a local folder, one sub-folder for each job; written through to the disk.
+    Directory(PathBuf),
+    /// In memory, shared by all runs that are given this value: for tests of restarts.
+    Shared(Arc<object_store::memory::InMemory>),
+}
+
+impl Checkpoints {
+    /// A log in memory that later runs can be given too.
+    pub fn shared() -> Self {
+        Self::Shared(Arc::new(object_store::memory::InMemory::new()))
+    }
+}
+
+/// What happens where the input ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InputEnd {
+    /// The input has no end: at the end of what is there the job waits for more.
+    #[default]
+    Wait,
+    /// The job reads what is there when it starts, closes all windows and ends. More input later is
+    /// refused, unless the job is reopened.
+    Close,
+    /// The job reads what is there when it starts and stops; windows stay open for the next run.
+    KeepOpen,
+}
+
+/// How to run a job. Made by [`RunConfig::new`], changed by its methods.
+#[derive(Clone)]
+pub struct RunConfig {
+    pub(crate) workers: usize,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) checkpoint_interval: Duration,
+    pub(crate) running_values: Option<Duration>,
+    pub(crate) end: InputEnd,
+    pub(crate) reopen: bool,
+    pub(crate) take_over: bool,
+    pub(crate) instance: String,
+    pub(crate) queue: usize,
+    pub(crate) drift: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for RunConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunConfig")
+            .field("workers", &self.workers)
+            .field("checkpoints", &self.checkpoints)
+            .field("checkpoint_interval", &self.checkpoint_interval)
+            .field("running_values", &self.running_values)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RunConfig {
+    /// One worker per core, no durable checkpoints, no end of the input.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            checkpoints: Checkpoints::None,
+            checkpoint_interval: seconds(10),
+            running_values: None,
+            end: InputEnd::Wait,
+            reopen: false,
+            take_over: false,
+            instance: "0".to_owned(),
+            queue: 128,
+            drift: hours(1),
+            shutdown_timeout: seconds(30),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// Worker threads, 1 to 256. Default: the number of cores.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Where the checkpoint log is. Default: in memory only.
+    #[must_use]
+    pub fn checkpoints(mut self, checkpoints: Checkpoints) -> Self {
+        self.checkpoints = checkpoints;
+        self
+    }
+
+    /// The time between two checkpoints. Results do not wait for them; it bounds what is read again
+    /// after a crash. Default: 10 s.
+    #[must_use]
+    pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.checkpoint_interval = interval;
+        self
+    }
+
+    /// How often values of open windows are emitted to sinks that upsert. Default: never.
+    #[must_use]
+    pub fn running_values(mut self, interval: Option<Duration>) -> Self {
+        self.running_values = interval;
+        self
+    }
+
+    /// What happens where the input ends. Default: the job waits for more.
+    #[must_use]
+    pub fn at_end(mut self, end: InputEnd) -> Self {
+        self.end = end;
+        self
+    }
+
+    /// Goes on with a job whose input was closed: records before the time at which it was closed
+    /// are late.
+    #[must_use]
+    pub fn reopen(mut self, reopen: bool) -> Self {
+        self.reopen = reopen;
+        self
+    }
+
+    /// Takes sinks over from a process that still holds them.
+    #[must_use]
+    pub fn take_over(mut self, take_over: bool) -> Self {
+        self.take_over = take_over;
+        self
+    }
+
+    /// Which copy of the program this is: stable over restarts, different for copies that run at
+    /// the same time. Default: `0`.
+    #[must_use]
+    pub fn instance(mut self, instance: impl Into<String>) -> Self {
+        self.instance = instance.into();
+        self
+    }
+
+    /// How many batches a queue between two threads holds, 64 or more. Default: 128.
+    #[must_use]
+    pub fn queue(mut self, batches: usize) -> Self {
+        self.queue = batches;
+        self
+    }
+
+    /// How much event time a split may be ahead of the slowest one that has unread records; it
+    /// bounds the number of open windows. Default: 1 h.
+    #[must_use]
+    pub fn drift(mut self, drift: Duration) -> Self {
+        self.drift = drift;
+        self
+    }
+
+    /// How long a graceful stop may take. What is not committed then is written by the next run.
+    /// Default: 30 s.
+    #[must_use]
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// The clock, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        if self.workers < 1 || self.workers > usize::from(KEY_GROUPS) {
+            return Err(Error::user(format!(
+                "workers is {}, and must be from 1 to {KEY_GROUPS}",
+                self.workers
+            )));
+        }
+        if self.queue < 64 {
+            return Err(Error::user(format!("queue is {}, and must be 64 or more", self.queue)));
+        }
+        if self.checkpoint_interval.is_zero() || self.running_values.is_some_and(|r| r.is_zero()) {
+            return Err(Error::user("an interval of zero is not possible"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,331 @@
+//! The coordinator: one thread that recovers the job, starts its threads, and decides everything
+//! that is not in the data: checkpoints, ticks, idleness, the end.
+
+mod setup;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::config::{InputEnd, RunConfig};
+use super::handle::Outside;
+use super::progress::{CheckpointProgress, JobState};
+use super::recovery::still_needed;
+use super::sink_cell::SinkShared;
+use super::source_cell::SourceCell;
+use crate::checkpoint::{Checkpoint, CheckpointLog, FORMAT, Fact, Manifest, PlanStep};
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::{Split, SplitId};
+use crate::task::{Barrier, BarrierKind, Control, SplitPlan, SplitState, Tracker, WorkerShared};
+use crate::time::{Timestamp, millis};
+
+/// A job that has been set up.
+pub(crate) struct Coordinator {
+    job: String,
+    config: RunConfig,
+    outside: Arc<Outside>,
+    log: CheckpointLog,
+    lineage: String,
+    plan: Vec<PlanStep>,
+    facts: Vec<Fact>,
+    sources: Vec<Box<dyn SourceCell>>,
+    sinks: Vec<RunningSink>,
+    tracker: Arc<Tracker>,
+    /// The names of the splits, by index; sinks read it.
+    split_names: Arc<Mutex<Vec<SplitId>>>,
+    known: Vec<Split>,
+    workers: Vec<RunningWorker>,
+    /// How many inputs a barrier has to pass.
+    inputs: usize,
+    ended: Receiver<Ended>,
+    abandon: Arc<AtomicBool>,
+    started: Duration,
+
+    barrier: Option<(Arc<Barrier>, Duration)>,
+    last_checkpoint: Duration,
+    last_tick: Duration,
+    last_look: Duration,
+    checkpoint: Option<(u64, u64, Duration, Timestamp)>,
+    /// Running values are withheld until every split is past this (rule D3).
+    noted: BTreeMap<SplitId, u64>,
+    stage: Stage,
+}
+
+/// A worker's thread, and how to talk to it.
+struct RunningWorker {
+    shared: Arc<WorkerShared>,
+    commands: Sender<Control>,
+    /// By source.
+    plans: Vec<Sender<SplitPlan>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A sink's thread.
+struct RunningSink {
+    name: String,
+    fired: bool,
+    had_progress: bool,
+    shared: Arc<SinkShared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a thread says when it ends.
+enum Ended {
+    Worker(usize, Result<()>),
+    Sink(String, Result<()>),
+}
+
+/// Where the job is on its way to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// Everything has been read; what is the highest pending fire time?
+    Draining,
+    /// The last checkpoint is on its way; then the end is sent.
+    LastCheckpoint,
+    /// The end has been sent; threads are ending.
+    Ending {
+        since: Duration,
+    },
+}
+
+const STEP: Duration = millis(5);
+
+impl Coordinator {
+    /// Runs the job to its end.
+    pub(crate) fn run(mut self) -> Result<()> {
+        let (mut workers, mut sinks) = (self.workers.len(), self.sinks.len());
+        let mut failure: Option<Error> = None;
+        while workers + sinks > 0 {
+            match self.ended.recv_timeout(STEP) {
+                Ok(Ended::Worker(i, result)) => {
+                    workers -= 1;
+                    tracing::debug!(worker = i, "worker ended");
+                    note_failure(&mut failure, result);
+                }
+                Ok(Ended::Sink(name, result)) => {
+                    sinks -= 1;
+                    tracing::debug!(sink = %name, "sink ended");
+                    note_failure(&mut failure, result);
+                }
+                Err(_) => {}
+            }
+            if failure.is_some() {
+                break;
+            }
+            if let Err(error) = self.step() {
+                failure = Some(error);
+                break;
+            }
+            self.show();
+        }
+        if let Some(error) = failure {
+            // Threads are let go: what they had not committed is written by the next run.
+            self.abandon.store(true, Ordering::SeqCst);
+            self.set_state(JobState::Failed);
+            return Err(error);
+        }
+        for worker in &mut self.workers {
+            worker.thread.take().map(JoinHandle::join);
+        }
+        for sink in &mut self.sinks {
+            sink.thread.take().map(JoinHandle::join);
+        }
+        self.last_words()?;
+        self.show();
+        self.set_state(JobState::Ended);
+        Ok(())
+    }
+
+    /// One look at everything.
+    fn step(&mut self) -> Result<()> {
+        let now = self.config.clock.elapsed();
+        self.finish_barrier(now)?;
+        match self.stage {
+            Stage::Running => self.while_running(now),
+            Stage::Draining | Stage::LastCheckpoint => Ok(()),
+            Stage::Ending { since } => {
+                if now.saturating_sub(since) >= self.config.shutdown_timeout {
+                    self.abandon.store(true, Ordering::SeqCst);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn while_running(&mut self, now: Duration) -> Result<()> {
+        self.wake_splits()?;
+        if self.barrier.is_some() {
+            return Ok(());
+        }
+        if self.outside.stop.load(Ordering::SeqCst) {
+            tracing::info!(job = %self.job, "stopping: open windows stay open");
+            self.set_state(JobState::Stopping);
+            return self.last_checkpoint(now);
+        }
+        if self.config.end != InputEnd::Wait && self.tracker.all_ended() {
+            self.set_state(JobState::Stopping);
+            if self.config.end == InputEnd::KeepOpen {
+                return self.last_checkpoint(now);
+            }
+            self.stage = Stage::Draining;
+            return self.send_barrier(BarrierKind::Drain, now);
+        }
+        if now.saturating_sub(self.last_checkpoint) >= self.config.checkpoint_interval {
+            return self.send_checkpoint(now);
+        }
+        if let Some(interval) = self.config.running_values
+            && now.saturating_sub(self.last_tick) >= interval
+            && self.may_tick()
+        {
+            self.last_tick = now;
+            return self.send_barrier(BarrierKind::Tick, now);
+        }
+        if now.saturating_sub(self.last_look) >= millis(200) {
+            self.last_look = now;
+            self.look_for_idle_splits(now)?;
+        }
+        Ok(())
+    }
+
+    fn last_checkpoint(&mut self, now: Duration) -> Result<()> {
+        self.stage = Stage::LastCheckpoint;
+        self.send_checkpoint(now)
+    }
+
+    fn send_checkpoint(&mut self, now: Duration) -> Result<()> {
+        self.last_checkpoint = now;
+        let base = self.log.next_is_base();
+        self.send_barrier(BarrierKind::Checkpoint { base }, now)
+    }
+
+    fn send_barrier(&mut self, kind: BarrierKind, now: Duration) -> Result<()> {
+        let barrier = Barrier::new(kind);
+        self.barrier = Some((Arc::clone(&barrier), now));
+        self.send(&Control::Barrier(barrier))
+    }
+
+    fn send(&self, control: &Control) -> Result<()> {
+        for worker in &self.workers {
+            if worker.commands.send(control.clone()).is_err() {
+                // The worker has failed, and is about to say why.
+                return Ok(());
+            }
+            worker.shared.signal.ring();
+        }
+        Ok(())
+    }
+
+    fn finish_barrier(&mut self, now: Duration) -> Result<()> {
+        let Some((barrier, since)) = &self.barrier else { return Ok(()) };
+        let passed = barrier.collected.lock().unwrap_or_else(PoisonError::into_inner).passed;
+        if passed < self.inputs {
+            return Ok(());
+        }
+        let (barrier, since) = (Arc::clone(barrier), *since);
+        self.barrier = None;
+        match barrier.kind {
+            BarrierKind::Tick => Ok(()),
+            BarrierKind::Checkpoint { .. } => {
+                self.write_checkpoint(&barrier, since)?;
+                if self.stage == Stage::LastCheckpoint {
+                    self.stage = Stage::Ending { since: now };
+                    self.send(&Control::End)?;
+                }
+                Ok(())
+            }
+            BarrierKind::Drain => {
+                let pending = {
+                    let collected =
+                        barrier.collected.lock().unwrap_or_else(PoisonError::into_inner);
+                    collected.pending
+                };
+                match pending {
+                    // Rule D10: one final watermark, durable before anything is decided by it.
+                    // Results may open windows of a second aggregate, hence the next round.
+                    Some(c) => {
+                        let c = c.max(self.tracker.watermark());
+                        self.fact(Fact::Closed { c })?;
+                        self.tracker.close(c);
+                        self.send_barrier(BarrierKind::Drain, now)
+                    }
+                    None => {
+                        self.fact(Fact::EndReached)?;
+                        if !self.facts.iter().any(|fact| matches!(fact, Fact::Closed { .. })) {
+                            self.fact(Fact::Closed { c: self.tracker.watermark() })?;
+                        }
+                        self.last_checkpoint(now)
+                    }
+                }
+            }
+        }
+    }
+
+    fn write_checkpoint(&mut self, barrier: &Barrier, since: Duration) -> Result<()> {
+        let mut collected = barrier.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        let BarrierKind::Checkpoint { base } = barrier.kind else { return Ok(()) };
+        let number = self.log.next_number();
+        let base = if base { number } else { self.log.base().unwrap_or(number) };
+        let now = self.config.clock.now();
+        let idle = self.tracker.snapshot().into_iter();
+        let idle = idle.filter(|t| matches!(t.state, SplitState::Idle | SplitState::Waking));
+        let manifest = Manifest {
+            format: FORMAT,
+            job: self.job.clone(),
+            lineage: self.lineage.clone(),
+            number,
+            base,
+            created: now,
+            plan: self.plan.clone(),
+            splits: std::mem::take(&mut collected.splits).into_values().collect(),
+            idle: idle.map(|t| t.id).collect(),
+            facts: still_needed(&self.facts),
+            facts_through: self.log.last_fact(),
+            watermark: self.tracker.watermark(),
+            confirmed: self.confirmed(),
+            counted: std::mem::take(&mut collected.counted),
+        };
+        let positions: Vec<(SplitId, u64)> =
+            manifest.splits.iter().map(|e| (e.split.id.clone(), e.position.next)).collect();
+        let changes = std::mem::take(&mut collected.changes);
+        drop(collected);
+        let bytes = self.log.append_checkpoint(Checkpoint { manifest, changes })?;
+        self.log.collect_garbage(now)?;
+        self.facts = still_needed(&self.facts);
+        let took = self.config.clock.elapsed().saturating_sub(since);
+        self.checkpoint = Some((number, bytes, took, now));
+        self.sources.iter().for_each(|source| source.committed(&positions));
+        Ok(())
+    }
+
+    /// Makes a fact durable; only then may anything be decided by it (rule D1).
+    fn fact(&mut self, fact: Fact) -> Result<()> {
+        self.log.append_fact(&fact)?;
+        self.facts.push(fact);
+        Ok(())
+    }
+
+    fn set_state(&self, state: JobState) {
+        self.outside.progress.lock().unwrap_or_else(PoisonError::into_inner).state = state;
+    }
+
+    fn checkpoint_progress(&self) -> Option<CheckpointProgress> {
+        let (number, bytes, duration, at) = self.checkpoint?;
+        let age = self.config.clock.now().since(at);
+        Some(CheckpointProgress { number, bytes, duration, age })
+    }
+}
+
+/// A fence outranks everything; otherwise the first failure is the cause of the others.
+fn note_failure(failure: &mut Option<Error>, result: Result<()>) {
+    if let Err(error) = result
+        && (failure.is_none() || error.kind() == ErrorKind::Fenced)
+    {
+        *failure = Some(error);
+    }
+}

@@ -1,0 +1,542 @@
+//! From a plan to running threads: recover, find the splits, build the workers.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use tokio::runtime::Handle;
+
+use super::{Coordinator, Ended, RunningSink, RunningWorker, Stage};
+use crate::checkpoint::{
+    Checkpoint, CheckpointLog, FORMAT, Fact, Location, Manifest, PlanStep, Recovered,
+};
+use crate::connector::{Claim, Point, Progress, SinkContext};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Deploy, Plan};
+use crate::record::{Position, Split, SplitId};
+use crate::runtime::config::{Checkpoints, InputEnd, RunConfig};
+use crate::runtime::handle::Outside;
+use crate::runtime::progress::JobState;
+use crate::runtime::recovery::{
+    Facts, PlannedSplit, SplitFacts, fits, plan_differences, plan_split, refuse_closed,
+};
+use crate::runtime::sink_cell::{SinkCell, SinkParts};
+use crate::runtime::source_cell::{SourceCell, SourceParts};
+use crate::task::{
+    Cx, Gauges, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared, WorkerStatus,
+};
+use crate::time::Timestamp;
+
+/// The most splits that can wait to be opened by one worker.
+const PLANS: usize = 16_384;
+
+/// What recovery found out.
+struct Found {
+    log: CheckpointLog,
+    lineage: String,
+    recovered: Recovered,
+    progress: Vec<Option<Progress>>,
+    /// The sinks behind stateless steps that were part of the job when its checkpoint was made, by
+    /// their place in `progress`. A new one starts at the checkpoint (rule D12).
+    position_sinks: Vec<usize>,
+}
+
+impl Coordinator {
+    /// Recovers the job and starts its threads. `None`: there is nothing to do (rule D10).
+    pub(crate) fn start(
+        mut plan: Plan,
+        job: String,
+        config: RunConfig,
+        outside: Arc<Outside>,
+        runtime: &Handle,
+    ) -> Result<Option<Self>> {
+        config.validate()?;
+        plan.validate()?;
+        let started = config.clock.elapsed();
+        let steps = plan.fingerprint();
+        let mut found = recover(&mut plan.sinks, &steps, &job, &config, runtime)?;
+        let mut facts = Facts::of(&found.recovered.facts);
+        let mut splits = find_splits(&plan.sources, &mut found, &mut facts, &config)?;
+        if let Some(closed) = facts.closed {
+            let more: Vec<String> = splits
+                .iter()
+                .filter(|s| s.plan.end.is_none_or(|end| s.plan.from.next < end))
+                .map(|s| s.plan.split.id.to_string())
+                .collect();
+            if more.is_empty() {
+                tracing::info!(%job, "the input is closed and has no more: nothing to do");
+                return Ok(None);
+            }
+            if !config.reopen {
+                return Err(refuse_closed(&job, closed, &more));
+            }
+            reopen(&mut found, &mut splits, closed)?;
+        }
+
+        let aggregates: Arc<[Arc<str>]> = plan.aggregates.iter().map(Arc::clone).collect();
+        let signals: Arc<[Arc<Signal>]> = (0..config.workers).map(|_| Signal::new()).collect();
+        let keep_open = config.end == InputEnd::KeepOpen;
+        let tracker = Tracker::new(
+            Timestamp::MIN,
+            keep_open,
+            config.drift,
+            signals.iter().map(Arc::clone).collect(),
+        );
+        for split in &splits {
+            tracker.add(tracked(split));
+        }
+        let names: Vec<SplitId> = splits.iter().map(|s| s.plan.split.id.clone()).collect();
+        let split_names = Arc::new(Mutex::new(names));
+        let restored_to: Arc<[u64]> = splits.iter().map(|s| s.plan.count_from).collect();
+
+        let old = &found.recovered.manifest.plan;
+        prepare_sinks(&mut plan.sinks, &found.progress, &splits, old, &config);
+        let (ended_sender, ended) = bounded(config.workers + plan.sinks.len() + 1);
+        let mut workers = vec![];
+        let mut inputs = 0;
+        for worker in 0..config.workers {
+            let (running, n) = build_worker(
+                worker,
+                &mut plan,
+                &found.recovered,
+                &config,
+                BuildParts {
+                    tracker: &tracker,
+                    signals: &signals,
+                    restored_to: &restored_to,
+                    aggregates: &aggregates,
+                    ended: &ended_sender,
+                },
+            )?;
+            inputs += n;
+            workers.push(running);
+        }
+        let abandon = Arc::new(AtomicBool::new(false));
+        let mut sinks = vec![];
+        for (cell, progress) in plan.sinks.iter_mut().zip(&found.progress) {
+            let parts = SinkParts {
+                claim: claim(cell.name(), &job, &found.lineage, &config),
+                progress: progress.clone().unwrap_or_else(|| empty(cell.is_fired())),
+                splits: Arc::clone(&split_names),
+                workers: config.workers,
+                clock: Arc::clone(&config.clock),
+                abandon: Arc::clone(&abandon),
+            };
+            sinks.push(start_sink(cell.as_mut(), parts, progress.is_some(), ended_sender.clone())?);
+        }
+        for split in &splits {
+            let worker: &RunningWorker = &workers[split.plan.index as usize % config.workers];
+            let full = Error::user(format!("more than {PLANS} splits for one worker"));
+            worker.plans[split.source].try_send(split.plan.clone()).map_err(|_| full)?;
+        }
+        tracker.ring();
+        let noted = highest_noted(&found.progress);
+        let now = config.clock.elapsed();
+        outside.progress.lock().unwrap_or_else(PoisonError::into_inner).state = JobState::Running;
+        Ok(Some(Self {
+            job,
+            outside,
+            log: found.log,
+            lineage: found.lineage,
+            plan: steps,
+            facts: found.recovered.facts,
+            sources: plan.sources,
+            sinks,
+            tracker,
+            split_names,
+            known: splits.into_iter().map(|s| s.plan.split).collect(),
+            workers,
+            inputs,
+            ended,
+            abandon,
+            started,
+            barrier: None,
+            last_checkpoint: now,
+            last_tick: now,
+            last_look: now,
+            checkpoint: None,
+            noted,
+            stage: Stage::Running,
+            config,
+        }))
+    }
+}
+
+fn claim(sink: &str, job: &str, lineage: &str, config: &RunConfig) -> Claim {
+    Claim {
+        job: job.to_owned(),
+        sink: sink.to_owned(),
+        lineage: lineage.to_owned(),
+        take_over: config.take_over,
+    }
+}
+
+fn empty(fired: bool) -> Progress {
+    let point = match fired {
+        true => Point::Watermark { groups: (0, 255), w: Timestamp::MIN, noted: BTreeMap::new() },
+        false => Point::Positions(BTreeMap::new()),
+    };
+    Progress { point, rows: 0 }
+}
+
+/// Opens the log, makes checkpoint 0 if it is empty, claims every sink, and chooses the checkpoint.
+fn recover(
+    sinks: &mut [Box<dyn SinkCell>],
+    steps: &[PlanStep],
+    job: &str,
+    config: &RunConfig,
+    runtime: &Handle,
+) -> Result<Found> {
+    let location = match &config.checkpoints {
+        Checkpoints::None => Location::Memory(Arc::new(object_store::memory::InMemory::new())),
+        Checkpoints::Shared(store) => Location::Memory(Arc::clone(store)),
+        Checkpoints::Directory(path) => Location::Directory(path.clone()),
+    };
+    let mut log = CheckpointLog::open(location, job, runtime.clone())?;
+    let manifests = log.manifests()?;
+    let lineage = match manifests.last() {
+        Some(newest) => newest.lineage.clone(),
+        None => {
+            let lineage = new_lineage();
+            // Before any sink is claimed with it: a lineage is durable first (rule D6).
+            log.recover(|_| true)?;
+            log.append_checkpoint(Checkpoint {
+                manifest: first_manifest(job, &lineage, steps, config),
+                changes: vec![],
+            })?;
+            lineage
+        }
+    };
+    let was_empty = manifests.is_empty();
+    let mut progress = vec![];
+    for sink in sinks.iter_mut() {
+        let context = SinkContext {
+            job: job.to_owned(),
+            sink: sink.name().to_owned(),
+            instance: config.instance.clone(),
+            runtime: runtime.clone(),
+        };
+        let claim = claim(sink.name(), job, &lineage, config);
+        progress.push(open_sink(sink.as_mut(), &context, &claim, was_empty)?);
+    }
+    let by_name: BTreeMap<String, Option<Progress>> =
+        sinks.iter().map(|s| s.name().to_owned()).zip(progress.iter().cloned()).collect();
+    let recovered = log
+        .recover(|manifest| fits(manifest, &by_name))?
+        .ok_or_else(|| Error::internal("checkpoint 0 has vanished"))?;
+    let differences = plan_differences(&recovered.manifest.plan, steps);
+    if !differences.is_empty() {
+        return Err(Error::user(format!(
+            "the job {job} has changed since its last checkpoint: {}. Run the job as it was, or give it another name",
+            differences.join("; ")
+        )));
+    }
+    let old = &recovered.manifest.plan;
+    let position_sinks = (0..sinks.len())
+        .filter(|&i| !sinks[i].is_fired() && old.iter().any(|step| step.name == sinks[i].name()))
+        .collect();
+    Ok(Found { log, lineage, recovered, progress, position_sinks })
+}
+
+/// Opens and claims a sink, again and again while its target is out of reach.
+fn open_sink(
+    sink: &mut dyn SinkCell,
+    context: &SinkContext,
+    claim: &Claim,
+    log_was_empty: bool,
+) -> Result<Option<Progress>> {
+    let mut pause = Duration::from_millis(200);
+    for attempt in 1.. {
+        match sink.recover(context, claim) {
+            Ok(progress) => return Ok(progress),
+            Err(error) if error.is_retriable() && attempt < 5 => {
+                tracing::warn!(sink = %claim.sink, %error, "a sink cannot be opened; trying again");
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            Err(error) if error.kind() == ErrorKind::Fenced && log_was_empty => {
+                return Err(Error::fenced(
+                    "there is no checkpoint, but a sink has progress: the checkpoint folder is missing or another one; point the job to the right folder, or clear the target",
+                )
+                .because(error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn first_manifest(job: &str, lineage: &str, steps: &[PlanStep], config: &RunConfig) -> Manifest {
+    Manifest {
+        format: FORMAT,
+        job: job.to_owned(),
+        lineage: lineage.to_owned(),
+        number: 0,
+        base: 0,
+        created: config.clock.now(),
+        plan: steps.to_vec(),
+        splits: vec![],
+        idle: vec![],
+        facts: vec![],
+        facts_through: 0,
+        watermark: Timestamp::MIN,
+        confirmed: BTreeMap::new(),
+        counted: BTreeMap::new(),
+    }
+}
+
+/// 128 random bits, as text.
+fn new_lineage() -> String {
+    let half = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", half(), half())
+}
+
+fn tracked(split: &PlannedSplit) -> Tracked {
+    let from = split.plan.from;
+    Tracked {
+        id: split.plan.split.id.clone(),
+        state: if split.idle { SplitState::Idle } else { SplitState::Active },
+        own: Timestamp::MIN,
+        floor: from.floor,
+        caught_up_since: None,
+        next: from.next,
+        lag: None,
+    }
+}
+
+/// The splits that exist, with everything that was decided about them before.
+fn find_splits(
+    sources: &[Box<dyn SourceCell>],
+    found: &mut Found,
+    facts: &mut Facts,
+    config: &RunConfig,
+) -> Result<Vec<PlannedSplit>> {
+    let checkpoint: BTreeMap<SplitId, _> = found
+        .recovered
+        .manifest
+        .splits
+        .iter()
+        .map(|entry| (entry.split.id.clone(), entry.clone()))
+        .collect();
+    let known: Vec<Split> = facts.splits.iter().map(|(split, _)| split.clone()).collect();
+    // Rule D6: a job that has committed anything never starts a split in the middle of its time.
+    let first_start = found.recovered.newest == 0 && facts.splits.is_empty();
+    let mut planned: Vec<PlannedSplit> = vec![];
+    for (number, source) in sources.iter().enumerate() {
+        for split in source.splits(&known)? {
+            if planned.iter().any(|p| p.plan.split.id == split.id) {
+                return Err(Error::user(format!(
+                    "two sources have a split called {}: give each its own data",
+                    split.id
+                ))
+                .at_step(source.step()));
+            }
+            let known = facts.splits.iter().find(|(known, _)| known.id == split.id).cloned();
+            let (split, start) = match known {
+                Some(known) => known,
+                None => {
+                    let start = source.start(&split)?;
+                    append(found, Fact::Split { split: split.clone(), start })?;
+                    if !first_start {
+                        let floor =
+                            found.recovered.manifest.watermark.max(highest_w(&found.progress));
+                        let id = split.id.clone();
+                        append(found, Fact::Floor { split: id.clone(), from: start, floor })?;
+                        facts.floors.entry(id).or_default().push((start, floor));
+                    }
+                    (split, start)
+                }
+            };
+            let end = match config.end {
+                InputEnd::Wait => None,
+                InputEnd::Close | InputEnd::KeepOpen => match facts.ends.get(&split.id) {
+                    Some(end) => Some(*end),
+                    None => {
+                        let end = source.end(&split)?;
+                        append(found, Fact::End { split: split.id.clone(), end })?;
+                        Some(end)
+                    }
+                },
+            };
+            let index = u32::try_from(planned.len()).unwrap_or(u32::MAX);
+            let idle = facts.idle.contains(&split.id) && config.end == InputEnd::Wait;
+            let floors = facts.floors.get(&split.id).cloned().unwrap_or_default();
+            let sinks = position_sinks(found);
+            let entry = checkpoint.get(&split.id);
+            let facts = SplitFacts { split, start, entry, sinks, floors, end };
+            planned.push(PlannedSplit { source: number, plan: plan_split(index, facts), idle });
+        }
+    }
+    Ok(planned)
+}
+
+/// The positions of each position sink that was part of the job before.
+fn position_sinks(found: &Found) -> Vec<Option<&BTreeMap<SplitId, Position>>> {
+    found
+        .position_sinks
+        .iter()
+        .map(|&i| match &found.progress[i] {
+            Some(Progress { point: Point::Positions(positions), .. }) => Some(positions),
+            _ => None,
+        })
+        .collect()
+}
+
+fn append(found: &mut Found, fact: Fact) -> Result<()> {
+    found.log.append_fact(&fact)?;
+    found.recovered.facts.push(fact);
+    Ok(())
+}
+
+/// Rule D10: a closed job goes on, with the time of closing as the floor of every split.
+fn reopen(found: &mut Found, splits: &mut [PlannedSplit], closed: Timestamp) -> Result<()> {
+    tracing::warn!(%closed, "the job is reopened: records before that time are late");
+    append(found, Fact::Reopened { c: closed })?;
+    for split in splits {
+        let (id, from) =
+            (split.plan.split.id.clone(), split.plan.from.next.max(split.plan.count_from));
+        append(found, Fact::Floor { split: id, from, floor: closed })?;
+        split.plan.floors.push((from, closed));
+    }
+    Ok(())
+}
+
+fn highest_w(progress: &[Option<Progress>]) -> Timestamp {
+    let of = |progress: &Progress| match &progress.point {
+        Point::Watermark { w, .. } => Some(*w),
+        Point::Positions(_) => None,
+    };
+    progress.iter().flatten().filter_map(of).max().unwrap_or(Timestamp::MIN)
+}
+
+fn highest_noted(progress: &[Option<Progress>]) -> BTreeMap<SplitId, u64> {
+    let mut all: BTreeMap<SplitId, u64> = BTreeMap::new();
+    for progress in progress.iter().flatten() {
+        if let Point::Watermark { noted, .. } = &progress.point {
+            for (split, next) in noted {
+                let highest = all.entry(split.clone()).or_default();
+                *highest = (*highest).max(*next);
+            }
+        }
+    }
+    all
+}
+
+/// Tells every sink's edges what the target has.
+fn prepare_sinks(
+    sinks: &mut [Box<dyn SinkCell>],
+    progress: &[Option<Progress>],
+    splits: &[PlannedSplit],
+    old: &[PlanStep],
+    config: &RunConfig,
+) {
+    let was_part = |sink: &dyn SinkCell| old.iter().any(|step| step.name == sink.name());
+    for (sink, progress) in sinks.iter_mut().zip(progress) {
+        // A sink that is new to the job starts where the state is (rule D12).
+        let at_checkpoint = splits.iter().map(|split| split.plan.count_from);
+        let (mut has, mut has_w): (Vec<u64>, _) = (at_checkpoint.collect(), Timestamp::MIN);
+        match progress.as_ref().map(|progress| &progress.point) {
+            Some(Point::Watermark { w, .. }) => has_w = *w,
+            Some(Point::Positions(positions)) => {
+                for (has, split) in has.iter_mut().zip(splits) {
+                    *has = positions.get(&split.plan.split.id).map_or(0, |at| at.next);
+                }
+            }
+            None if was_part(sink.as_ref()) => has.fill(0),
+            None => {}
+        }
+        sink.prepare(has.into(), has_w, config.workers, config.queue);
+    }
+}
+
+fn start_sink(
+    cell: &mut dyn SinkCell,
+    parts: SinkParts,
+    had_progress: bool,
+    ended: Sender<Ended>,
+) -> Result<RunningSink> {
+    let (name, fired, shared) = (cell.name().to_owned(), cell.is_fired(), cell.shared());
+    let task = cell.task(parts)?;
+    let of = name.clone();
+    let thread = std::thread::Builder::new()
+        .name(format!("sink {name}"))
+        .spawn(move || {
+            let result = task();
+            let _ = ended.send(Ended::Sink(of, result));
+        })
+        .map_err(|e| Error::external("a thread cannot be started").because(e))?;
+    Ok(RunningSink { name, fired, had_progress, shared, thread: Some(thread) })
+}
+
+/// What all workers are built with.
+struct BuildParts<'a> {
+    tracker: &'a Arc<Tracker>,
+    signals: &'a Arc<[Arc<Signal>]>,
+    restored_to: &'a Arc<[u64]>,
+    aggregates: &'a Arc<[Arc<str>]>,
+    ended: &'a Sender<Ended>,
+}
+
+/// Builds one worker, restores its state and starts its thread.
+fn build_worker(
+    index: usize,
+    plan: &mut Plan,
+    recovered: &Recovered,
+    config: &RunConfig,
+    parts: BuildParts<'_>,
+) -> Result<(RunningWorker, usize)> {
+    let mut deploy = Deploy {
+        worker: index,
+        signals: Arc::clone(parts.signals),
+        gauges: Gauges::default(),
+        acks: Default::default(),
+        restored_to: Arc::clone(parts.restored_to),
+        queue: config.queue,
+    };
+    let (mut sources, mut plans) = (vec![], vec![]);
+    for source in &mut plan.sources {
+        let (sender, receiver) = bounded(PLANS);
+        let input = SourceParts {
+            tracker: Arc::clone(parts.tracker),
+            clock: Arc::clone(&config.clock),
+            aggregates: Arc::clone(parts.aggregates),
+            plans: receiver,
+        };
+        sources.push(source.input(&mut deploy, input)?);
+        plans.push(sender);
+    }
+    let mut keyed = vec![];
+    for make in &mut plan.keyed {
+        let mut input = make(&mut deploy)?;
+        input.restore(&mut |name| recovered.state.get(name).cloned())?;
+        keyed.push(input);
+    }
+    let inputs = sources.len() + keyed.len();
+    let (commands, received) = bounded(64);
+    let shared = Arc::new(WorkerShared {
+        signal: Arc::clone(&parts.signals[index]),
+        status: Mutex::new(WorkerStatus::default()),
+    });
+    let mut worker = Worker {
+        sources,
+        keyed,
+        commands: received,
+        tracker: Arc::clone(parts.tracker),
+        shared: Arc::clone(&shared),
+        cx: Cx::new(index, parts.aggregates.len()),
+    };
+    let ended = parts.ended.clone();
+    let thread = std::thread::Builder::new()
+        .name(format!("worker {index}"))
+        .spawn(move || {
+            let result = worker.run();
+            // The queues into the sinks close with the worker, after it has said how it ended.
+            let _ = ended.send(Ended::Worker(index, result));
+        })
+        .map_err(|e| Error::external("a thread cannot be started").because(e))?;
+    Ok((RunningWorker { shared, commands, plans, thread: Some(thread) }, inputs))
+}

@@ -1,0 +1,184 @@
+//! What the coordinator watches while the job runs: idle splits, sinks, and what it shows.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Coordinator;
+use crate::checkpoint::{Confirmed, Fact};
+use crate::error::Result;
+use crate::runtime::config::InputEnd;
+use crate::runtime::progress::{OperatorProgress, SplitProgress};
+use crate::runtime::recovery;
+use crate::task::SplitState;
+use crate::time::Timestamp;
+
+impl Coordinator {
+    /// Splits that have brought a record after idleness get a floor (rule T9).
+    pub(super) fn wake_splits(&mut self) -> Result<()> {
+        for (index, split, from) in self.tracker.waking() {
+            let at_least = self.highest_w();
+            let tracker = std::sync::Arc::clone(&self.tracker);
+            tracker.wake(index, at_least, |floor| {
+                tracing::info!(%split, %floor, "a split is back from idleness");
+                self.fact(Fact::Floor { split: split.clone(), from, floor })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Rule T8. Not in a bounded run, where every split comes to its end.
+    pub(super) fn look_for_idle_splits(&mut self, now: Duration) -> Result<()> {
+        if self.config.end != InputEnd::Wait {
+            return Ok(());
+        }
+        let Some(timeout) = self.sources.iter().filter_map(|source| source.idle_after()).min()
+        else {
+            return Ok(());
+        };
+        for index in self.tracker.begin_idle(timeout, now) {
+            let names = self.split_names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(split) = names.get(index as usize).cloned() else { continue };
+            tracing::info!(%split, "a split is idle: it no longer holds the watermark");
+            self.fact(Fact::Idle { split })?;
+            self.tracker.set_idle(index);
+        }
+        Ok(())
+    }
+
+    /// The highest watermark that any sink has committed.
+    pub(super) fn highest_w(&self) -> Timestamp {
+        let fired = self.sinks.iter().filter(|sink| sink.fired);
+        let w = fired.map(|sink| sink.shared.acked.load(Ordering::Acquire)).max();
+        Timestamp::from_micros(w.unwrap_or(i64::MIN))
+    }
+
+    /// Rule D7.
+    pub(super) fn confirmed(&self) -> BTreeMap<String, Confirmed> {
+        let of = |sink: &super::RunningSink| {
+            let w = Timestamp::from_micros(sink.shared.acked.load(Ordering::Acquire));
+            let status = sink.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+            recovery::confirmed(sink.fired, sink.had_progress || status.commits > 0, w)
+        };
+        self.sinks.iter().map(|sink| (sink.name.clone(), of(sink))).collect()
+    }
+
+    /// Rule D3: a running value may be emitted only when everything that an earlier run had in its
+    /// running values is in again.
+    pub(super) fn may_tick(&mut self) -> bool {
+        if self.noted.is_empty() {
+            return true;
+        }
+        let splits = self.tracker.snapshot();
+        let behind = |(id, noted): (&crate::record::SplitId, &u64)| {
+            splits.iter().any(|split| split.id == *id && split.next < *noted)
+        };
+        if self.noted.iter().any(behind) {
+            return false;
+        }
+        self.noted.clear();
+        true
+    }
+
+    /// After all threads have ended: a note for the sources' lag tools, and a last look.
+    pub(super) fn last_words(&mut self) -> Result<()> {
+        for sink in &self.sinks {
+            let status = sink.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+            tracing::debug!(sink = %sink.name, rows = status.rows, "sink has committed everything");
+        }
+        Ok(())
+    }
+
+    /// Puts together what the handle shows.
+    pub(super) fn show(&self) {
+        let tracked = self.tracker.snapshot();
+        let now = self.config.clock.elapsed();
+        let known = |t: Timestamp| (t > Timestamp::MIN).then_some(t);
+        let mut progress = self.outside.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.watermark = known(self.tracker.watermark());
+        progress.workers = self.workers.len();
+        progress.uptime = now.saturating_sub(self.started);
+        progress.checkpoint = self.checkpoint_progress();
+        progress.back_pressured = 0;
+        progress.read = 0;
+        progress.accepted = 0;
+        let (mut dead, mut wanted, mut late) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+        let mut operators: BTreeMap<String, OperatorProgress> = BTreeMap::new();
+        let (mut read, mut accepted) = (0, 0);
+        let mut splits = vec![];
+        let mut back_pressured = 0;
+        for worker in &self.workers {
+            let status = worker.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+            back_pressured += usize::from(status.back_pressured);
+            for entry in &status.splits {
+                read += entry.position.read;
+                accepted += entry.position.accepted;
+                for (from, into) in [
+                    (&entry.totals.dead, &mut dead),
+                    (&entry.totals.wanted, &mut wanted),
+                    (&entry.totals.late, &mut late),
+                ] {
+                    for (name, n) in from {
+                        *into.entry(name.clone()).or_default() += n;
+                    }
+                }
+                let tracked = tracked.iter().find(|t| t.id == entry.split.id);
+                splits.push(SplitProgress {
+                    split: entry.split.id.to_string(),
+                    position: entry.position,
+                    watermark: tracked.and_then(|t| known(t.own)),
+                    idle: tracked
+                        .is_some_and(|t| matches!(t.state, SplitState::Idle | SplitState::Waking)),
+                    ended: tracked.is_some_and(|t| t.state == SplitState::Ended),
+                    quiet_for: tracked
+                        .and_then(|t| t.caught_up_since)
+                        .map(|since| now.saturating_sub(since)),
+                    lag: tracked.and_then(|t| t.lag),
+                });
+            }
+            for (name, status, n) in &status.operators {
+                if !self.aggregates_count(name) {
+                    continue;
+                }
+                *counted.entry(name.to_string()).or_default() += n;
+                let operator = operators.entry(name.to_string()).or_insert(OperatorProgress {
+                    name: name.to_string(),
+                    open: 0,
+                    next_fire: None,
+                });
+                operator.open = match self.is_windowed(name) {
+                    // Every worker has the same windows.
+                    true => operator.open.max(status.open),
+                    false => operator.open + status.open,
+                };
+                operator.next_fire = operator.next_fire.into_iter().chain(status.next_fire).min();
+            }
+        }
+        splits.sort_by(|a, b| a.split.cmp(&b.split));
+        progress.read = read;
+        progress.accepted = accepted;
+        progress.dead_letters = dead;
+        progress.wanted = wanted;
+        progress.late = late;
+        progress.counted = counted;
+        progress.splits = splits;
+        progress.operators = operators.into_values().collect();
+        progress.back_pressured = back_pressured;
+        progress.sinks = self
+            .sinks
+            .iter()
+            .map(|s| s.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            .collect();
+    }
+
+    fn aggregates_count(&self, name: &str) -> bool {
+        self.plan.iter().any(|step| step.name == name && step.kind != "sum")
+    }
+
+    fn is_windowed(&self, name: &str) -> bool {
+        let windowed = |kind: &str| matches!(kind, "aggregate" | "distinct keys");
+        self.plan.iter().any(|step| step.name == name && windowed(&step.kind))
+    }
+}

@@ -1,0 +1,55 @@
+//! The handle to a job that runs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::progress::{JobProgress, JobState};
+use crate::error::{Error, Result};
+
+/// What the handle and the coordinator share.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    pub(crate) stop: AtomicBool,
+    pub(crate) progress: Mutex<JobProgress>,
+}
+
+impl Outside {
+    pub(crate) fn finish(&self, well: bool) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.state = if well { JobState::Ended } else { JobState::Failed };
+    }
+}
+
+/// A job that runs. Dropping the handle does not stop it.
+#[derive(Debug, Clone)]
+pub struct JobHandle {
+    pub(crate) outside: Arc<Outside>,
+    pub(crate) done: watch::Receiver<Option<Result<(), Arc<Error>>>>,
+}
+
+impl JobHandle {
+    /// Asks the job to stop: it stops reading, makes a last checkpoint, commits every sink and ends.
+    /// Open windows stay open and go on at the next start. Returns at once; see [`wait`](Self::wait).
+    pub fn stop(&self) {
+        self.outside.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until the job has ended.
+    ///
+    /// # Errors
+    /// Why it has failed, if it has: the step, the record, the cause.
+    pub async fn wait(&self) -> Result<(), Arc<Error>> {
+        let mut done = self.done.clone();
+        match done.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Ok(())),
+            Err(_) => Err(Arc::new(Error::internal("the coordinator has vanished"))),
+        }
+    }
+
+    /// The job at this moment; cheap, and a few tens of milliseconds old at most.
+    pub fn progress(&self) -> JobProgress {
+        self.outside.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,20 @@
+//! Who starts, watches and ends a job.
+
+mod config;
+mod coordinator;
+mod handle;
+mod progress;
+mod recovery;
+mod sink_cell;
+mod sink_task;
+mod source_cell;
+
+pub use config::{Checkpoints, InputEnd, RunConfig};
+pub(crate) use coordinator::Coordinator;
+pub use handle::JobHandle;
+pub(crate) use handle::Outside;
+pub use progress::{
+    CheckpointProgress, JobProgress, JobState, OperatorProgress, SinkProgress, SplitProgress,
+};
+pub(crate) use sink_cell::{SinkCell, SinkNode};
+pub(crate) use source_cell::{SourceCell, SourceNode};

@@ -1,0 +1,280 @@
+//! Where a job goes on: from the checkpoint log, from what every sink says, and from the splits that
+//! exist. Decisions are pure functions; the coordinator does the I/O around them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checkpoint::{Confirmed, Fact, Manifest, PlanStep, SplitEntry, Totals};
+use crate::connector::{Point, Progress};
+use crate::error::{Error, Result};
+use crate::record::{Position, Split, SplitId};
+use crate::task::SplitPlan;
+use crate::time::Timestamp;
+
+/// Rule D7: whether the state of a checkpoint can serve these sinks. Results below what a sink had
+/// confirmed are not in the checkpoint, so the sink must still have them.
+pub(crate) fn fits(manifest: &Manifest, recovered: &BTreeMap<String, Option<Progress>>) -> bool {
+    manifest.confirmed.iter().all(|(sink, confirmed)| {
+        let Some(progress) = recovered.get(sink) else {
+            return true; // The sink is no longer part of the job.
+        };
+        let Some(progress) = progress else {
+            return !confirmed.has_progress;
+        };
+        match (&progress.point, confirmed.w) {
+            (Point::Watermark { w, .. }, Some(needed)) => *w >= needed,
+            _ => true,
+        }
+    })
+}
+
+/// What a checkpoint must say of a sink.
+pub(crate) fn confirmed(fired: bool, has_progress: bool, w: Timestamp) -> Confirmed {
+    Confirmed { w: (fired && has_progress && w > Timestamp::MIN).then_some(w), has_progress }
+}
+
+/// Rule D12: what is different in the parts of the plan that have state.
+pub(crate) fn plan_differences(stored: &[PlanStep], now: &[PlanStep]) -> Vec<String> {
+    let stateful = |step: &&PlanStep| !matches!(step.kind.as_str(), "source" | "sink");
+    let mut differences = vec![];
+    for old in stored.iter().filter(stateful) {
+        match now.iter().find(|new| new.name == old.name) {
+            None => differences
+                .push(format!("{} {} is gone; its state would be lost", old.kind, old.name)),
+            Some(new) if new.kind != old.kind || new.parameters != old.parameters => {
+                differences.push(format!(
+                    "{} was {} ({}) and is {} ({})",
+                    old.name, old.kind, old.parameters, new.kind, new.parameters
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    for new in now.iter().filter(stateful) {
+        if !stored.iter().any(|old| old.name == new.name) {
+            differences.push(format!(
+                "{} {} is new; its first windows would be incomplete",
+                new.kind, new.name
+            ));
+        }
+    }
+    differences
+}
+
+/// What the facts say, put in order.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) splits: Vec<(Split, u64)>,
+    pub(crate) idle: BTreeSet<SplitId>,
+    pub(crate) floors: BTreeMap<SplitId, Vec<(u64, Timestamp)>>,
+    /// End positions of a bounded run that have not been reached.
+    pub(crate) ends: BTreeMap<SplitId, u64>,
+    /// The input was closed at this time, and not reopened since.
+    pub(crate) closed: Option<Timestamp>,
+}
+
+impl Facts {
+    pub(crate) fn of(facts: &[Fact]) -> Self {
+        let mut all = Self::default();
+        for fact in facts {
+            match fact {
+                Fact::Split { split, start } => all.splits.push((split.clone(), *start)),
+                Fact::Idle { split } => {
+                    all.idle.insert(split.clone());
+                }
+                Fact::Floor { split, from, floor } => {
+                    all.idle.remove(split);
+                    all.floors.entry(split.clone()).or_default().push((*from, *floor));
+                }
+                Fact::End { split, end } => {
+                    all.ends.insert(split.clone(), *end);
+                }
+                Fact::EndReached => all.ends.clear(),
+                Fact::Closed { c } => all.closed = Some(*c),
+                Fact::Reopened { .. } => all.closed = None,
+                Fact::GivenUp { .. } => {}
+            }
+        }
+        all.floors.values_mut().for_each(|floors| floors.sort_unstable());
+        all
+    }
+}
+
+/// Facts that a checkpoint goes on to carry: an idleness that a floor has ended is no longer needed.
+pub(crate) fn still_needed(facts: &[Fact]) -> Vec<Fact> {
+    let idle = Facts::of(facts).idle;
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<Fact> = facts
+        .iter()
+        .rev()
+        .filter(|fact| match fact {
+            Fact::Idle { split } => idle.contains(split) && seen.insert(split.clone()),
+            _ => true,
+        })
+        .cloned()
+        .collect();
+    kept.reverse();
+    kept
+}
+
+/// A split to be read, of which source, and whether it is idle.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedSplit {
+    pub(crate) source: usize,
+    pub(crate) plan: SplitPlan,
+    pub(crate) idle: bool,
+}
+
+/// What is known of one split when its plan is made.
+pub(crate) struct SplitFacts<'a> {
+    pub(crate) split: Split,
+    pub(crate) start: u64,
+    /// What the checkpoint has of it.
+    pub(crate) entry: Option<&'a SplitEntry>,
+    /// The progress of each position sink that was part of the job before; `None` if it has none.
+    pub(crate) sinks: Vec<Option<&'a BTreeMap<SplitId, Position>>>,
+    pub(crate) floors: Vec<(u64, Timestamp)>,
+    pub(crate) end: Option<u64>,
+}
+
+/// Rule D5: the reader starts at the lowest of the checkpoint and the sinks, and no batch straddles
+/// a position of any of them.
+pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
+    let SplitFacts { split, start, entry, sinks, floors, end } = facts;
+    let at_start = Position { next: start, ..Position::default() };
+    let of_sink = |has: &Option<&BTreeMap<SplitId, Position>>| {
+        has.and_then(|has| has.get(&split.id).copied()).unwrap_or(at_start)
+    };
+    let checkpoint = entry.map_or(at_start, |entry| entry.position);
+    let all: Vec<Position> = sinks.iter().map(of_sink).chain(std::iter::once(checkpoint)).collect();
+    let from = all.iter().copied().min_by_key(|at| at.next).unwrap_or(checkpoint);
+    let mut cuts: Vec<u64> = all.iter().map(|at| at.next).filter(|at| *at > from.next).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    SplitPlan {
+        index,
+        start,
+        from,
+        cuts,
+        count_from: checkpoint.next,
+        totals: entry.map_or_else(Totals::default, |entry| entry.totals.clone()),
+        floors,
+        end,
+        split,
+    }
+}
+
+/// Refuses a job whose input was closed and has grown since (rule D10).
+pub(crate) fn refuse_closed(job: &str, closed: Timestamp, more: &[String]) -> Error {
+    Error::user(format!(
+        "the input of job {job} was closed at {closed}, and there is more of it now ({}). Choose another job name, or reopen the job: then records before that time are late",
+        more.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_micros(s * 1_000_000)
+    }
+
+    fn split(name: &str) -> Split {
+        Split { id: SplitId::new(name), topic: "t".into(), partition: 0, memo: String::new() }
+    }
+
+    fn position(next: u64) -> Position {
+        Position { next, high: Some(at(next as i64)), read: next, accepted: next, floor: None }
+    }
+
+    fn manifest(confirmed: &[(&str, Confirmed)]) -> Manifest {
+        Manifest {
+            format: 1,
+            job: "j".into(),
+            lineage: "l".into(),
+            number: 3,
+            base: 3,
+            created: at(0),
+            plan: vec![],
+            splits: vec![],
+            idle: vec![],
+            facts: vec![],
+            facts_through: 0,
+            watermark: at(0),
+            confirmed: confirmed.iter().map(|(name, c)| ((*name).to_owned(), *c)).collect(),
+            counted: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn d7_a_checkpoint_fits_only_sinks_that_have_what_it_lacks() {
+        let w = |w: i64| {
+            let point = Point::Watermark { groups: (0, 255), w: at(w), noted: BTreeMap::new() };
+            Some(Progress { point, rows: 0 })
+        };
+        let manifest = manifest(&[("a", confirmed(true, true, at(60)))]);
+        let sinks = |progress| BTreeMap::from([("a".to_owned(), progress)]);
+        assert!(fits(&manifest, &sinks(w(60))));
+        assert!(!fits(&manifest, &sinks(w(59))), "restored from a backup");
+        assert!(!fits(&manifest, &sinks(None)), "emptied");
+        assert!(fits(&manifest, &BTreeMap::new()), "no longer part of the job");
+    }
+
+    #[test]
+    fn d5_the_reader_starts_at_the_lowest_position_and_cuts_at_the_others() {
+        let entry = SplitEntry {
+            split: split("a"),
+            position: position(50),
+            start: 0,
+            totals: Totals::default(),
+        };
+        let lake = BTreeMap::from([(SplitId::new("a"), position(20))]);
+        let topic = BTreeMap::from([(SplitId::new("a"), position(70))]);
+        let plan = plan_split(
+            0,
+            SplitFacts {
+                split: split("a"),
+                start: 0,
+                entry: Some(&entry),
+                sinks: vec![Some(&lake), Some(&topic)],
+                floors: vec![],
+                end: None,
+            },
+        );
+        assert_eq!((plan.from, plan.cuts, plan.count_from), (position(20), vec![50, 70], 50));
+    }
+
+    #[test]
+    fn d1_facts_are_read_in_order() {
+        let id = SplitId::new("a");
+        let facts = [
+            Fact::Split { split: split("a"), start: 7 },
+            Fact::Idle { split: id.clone() },
+            Fact::Floor { split: id.clone(), from: 9, floor: at(5) },
+            Fact::Idle { split: id.clone() },
+            Fact::End { split: id.clone(), end: 11 },
+        ];
+        let read = Facts::of(&facts);
+        assert!(read.idle.contains(&id));
+        assert_eq!(read.floors[&id], [(9, at(5))]);
+        assert_eq!(read.ends[&id], 11);
+        let kept = still_needed(&facts);
+        assert_eq!(kept.len(), 4, "the first idleness was ended by a floor");
+        assert_eq!(Facts::of(&kept), read);
+    }
+
+    #[test]
+    fn d12_a_changed_window_is_a_difference() {
+        let step = |name: &str, parameters: &str| PlanStep {
+            name: name.into(),
+            kind: "aggregate".into(),
+            parameters: parameters.into(),
+        };
+        assert!(plan_differences(&[step("a", "60s")], &[step("a", "60s")]).is_empty());
+        let differences = plan_differences(
+            &[step("a", "60s"), step("b", "")],
+            &[step("a", "300s"), step("c", "")],
+        );
+        assert_eq!(differences.len(), 3, "{differences:?}");
+    }
+}

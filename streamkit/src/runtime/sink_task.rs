@@ -1,0 +1,357 @@
+//! The thread of a sink: writes rows, decides when to commit, and tries again when it must.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::sink_cell::{SinkParts, SinkShared};
+use crate::connector::{Claim, Commit, Point, Progress, SinkOptions, SinkWriter};
+use crate::data::Data;
+use crate::error::{Error, Result};
+use crate::record::{Batch, Kind, Position, SplitId};
+use crate::task::{BarrierKind, Control, SinkMessage};
+use crate::time::{Clock, Timestamp, millis, seconds};
+
+/// One sink at work.
+pub(crate) struct SinkTask<T> {
+    writer: Box<dyn SinkWriter<T>>,
+    receiver: Receiver<(usize, SinkMessage<T>)>,
+    options: SinkOptions,
+    fired: bool,
+    shared: Arc<SinkShared>,
+    claim: Claim,
+    splits: Arc<Mutex<Vec<SplitId>>>,
+    clock: Arc<dyn Clock>,
+    abandon: Arc<AtomicBool>,
+
+    /// What the target has.
+    committed: Progress,
+    /// Written, or to be written, since: kept until the commit is certain.
+    pending: Vec<Batch<T>>,
+    pending_rows: u64,
+    /// When the first row and the first progress without a row came after the last commit.
+    rows_since: Option<Duration>,
+    news_since: Option<Duration>,
+
+    /// Results whose fire time W has not reached: a transaction holds none of them (rule D2).
+    held: Vec<Batch<T>>,
+    /// Running values that wait until every worker has passed the tick (rule D3).
+    running: Vec<Batch<T>>,
+    ticks: usize,
+    noted: BTreeMap<SplitId, u64>,
+    /// By worker.
+    watermarks: Vec<Timestamp>,
+    w: Timestamp,
+    positions: BTreeMap<u32, Position>,
+    ends: usize,
+}
+
+const FIRST_PAUSE: Duration = millis(100);
+const LONGEST_PAUSE: Duration = seconds(5);
+
+impl<T: Data> SinkTask<T> {
+    pub(crate) fn new(
+        writer: Box<dyn SinkWriter<T>>,
+        receiver: Receiver<(usize, SinkMessage<T>)>,
+        options: SinkOptions,
+        fired: bool,
+        shared: Arc<SinkShared>,
+        parts: SinkParts,
+    ) -> Self {
+        let SinkParts { claim, progress, splits, workers, clock, abandon } = parts;
+        let (mut w, mut noted, mut positions) = (Timestamp::MIN, BTreeMap::new(), BTreeMap::new());
+        match &progress.point {
+            Point::Watermark { w: has, noted: n, .. } => {
+                w = *has;
+                noted.clone_from(n);
+            }
+            Point::Positions(has) => {
+                let names = splits.lock().unwrap_or_else(PoisonError::into_inner);
+                let indexed = (0u32..).zip(names.iter());
+                positions = indexed.filter_map(|(i, id)| Some((i, *has.get(id)?))).collect();
+            }
+        }
+        Self {
+            writer,
+            receiver,
+            options,
+            fired,
+            shared,
+            claim,
+            splits,
+            clock,
+            abandon,
+            committed: progress,
+            pending: vec![],
+            pending_rows: 0,
+            rows_since: None,
+            news_since: None,
+            held: vec![],
+            running: vec![],
+            ticks: 0,
+            noted,
+            watermarks: vec![Timestamp::MIN; workers],
+            w,
+            positions,
+            ends: 0,
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Result<()> {
+        self.report(None);
+        while self.ends < self.watermarks.len() {
+            match self.receiver.recv_timeout(self.patience()) {
+                Ok((worker, message)) => self.take(worker, message)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                // The workers have failed; the coordinator knows why.
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if self.commit_is_due() {
+                self.commit()?;
+            }
+        }
+        if self.rows_since.is_some() || self.news_since.is_some() {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, worker: usize, message: SinkMessage<T>) -> Result<()> {
+        match message {
+            SinkMessage::Batch(batch) => self.take_batch(batch),
+            SinkMessage::Control(Control::Watermark(w)) => {
+                self.watermarks[worker] = self.watermarks[worker].max(w);
+                let low = self.watermarks.iter().copied().min().unwrap_or(Timestamp::MIN);
+                if self.fired && low > self.w {
+                    self.w = low;
+                    self.news();
+                    self.release_held()?;
+                }
+                Ok(())
+            }
+            SinkMessage::Control(Control::Barrier(barrier)) => {
+                if barrier.kind == BarrierKind::Tick && self.options.upserts && self.fired {
+                    self.ticks += 1;
+                    if self.ticks == self.watermarks.len() {
+                        self.ticks = 0;
+                        for (split, position) in barrier.positions() {
+                            let noted = self.noted.entry(split).or_default();
+                            *noted = position.max(*noted);
+                        }
+                        for batch in std::mem::take(&mut self.running) {
+                            self.write(batch)?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+            SinkMessage::Control(Control::End) => {
+                self.ends += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn take_batch(&mut self, batch: Batch<T>) -> Result<()> {
+        if let Some(run) = batch.run() {
+            self.positions.insert(run.split, run.end);
+            self.news();
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.fired && batch.kind() == Kind::Running {
+            self.running.push(batch);
+            return Ok(());
+        }
+        if self.fired {
+            self.held.push(batch);
+            return self.release_held();
+        }
+        self.write(batch)
+    }
+
+    /// Writes the held rows whose fire time W has reached.
+    fn release_held(&mut self) -> Result<()> {
+        for batch in std::mem::take(&mut self.held) {
+            // A row's time is the microsecond before its fire time.
+            let (due, rest): (Vec<u32>, Vec<u32>) =
+                batch.indices().partition(|&row| batch.time(row) < self.w);
+            if !rest.is_empty() {
+                self.held.push(batch.select(rest));
+            }
+            if !due.is_empty() {
+                self.write(batch.select(due))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: Batch<T>) -> Result<()> {
+        if batch.kind() == Kind::Final {
+            self.pending_rows += batch.len() as u64;
+        }
+        self.pending.push(batch.clone());
+        self.rows_since.get_or_insert(self.clock.elapsed());
+        match self.writer.write(&batch) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_retriable() => self.recover(error, None).map(|_| ()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn news(&mut self) {
+        self.news_since.get_or_insert(self.clock.elapsed());
+    }
+
+    /// How long to wait for a message at most.
+    fn patience(&self) -> Duration {
+        let now = self.clock.elapsed();
+        let left = |since: Option<Duration>, within: Duration| {
+            since.map(|since| (since + within).saturating_sub(now))
+        };
+        let rows = left(self.rows_since, self.options.commit_within);
+        let news = left(self.news_since, self.options.note_within);
+        rows.into_iter().chain(news).min().unwrap_or(seconds(1))
+    }
+
+    fn commit_is_due(&self) -> bool {
+        let now = self.clock.elapsed();
+        let over =
+            |since: Option<Duration>, within| since.is_some_and(|since| now >= since + within);
+        if self.rows_since.is_some() && self.options.commit_within.is_zero() {
+            return self.receiver.is_empty() || self.writer.is_full();
+        }
+        (self.rows_since.is_some() && self.writer.is_full())
+            || over(self.rows_since, self.options.commit_within)
+            || (self.rows_since.is_none() && over(self.news_since, self.options.note_within))
+    }
+
+    /// What the target has after the commit.
+    fn progress(&self) -> Progress {
+        let rows = self.committed.rows + self.pending_rows;
+        let point = if self.fired {
+            Point::Watermark { groups: (0, 255), w: self.w, noted: self.noted.clone() }
+        } else {
+            let names = self.splits.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut positions = match &self.committed.point {
+                Point::Positions(positions) => positions.clone(),
+                Point::Watermark { .. } => BTreeMap::new(),
+            };
+            for (split, position) in &self.positions {
+                if let Some(id) = names.get(*split as usize) {
+                    positions.insert(id.clone(), *position);
+                }
+            }
+            Point::Positions(positions)
+        };
+        Progress { point, rows }
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let progress = self.progress();
+        let start = self.clock.elapsed();
+        loop {
+            match self.writer.commit(&progress) {
+                Ok(Commit::Done) => break,
+                Ok(Commit::Unknown) => {
+                    let error = Error::external("the outcome of a commit is unknown").retriable();
+                    if self.recover(error, Some(&progress))? {
+                        break;
+                    }
+                }
+                Err(error) if error.is_retriable() => {
+                    if self.recover(error, Some(&progress))? {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.committed = progress;
+        self.pending.clear();
+        self.pending_rows = 0;
+        self.rows_since = None;
+        self.news_since = None;
+        self.shared.acked.store(self.w.as_micros(), Ordering::Release);
+        self.report(Some(self.clock.elapsed().saturating_sub(start)));
+        Ok(())
+    }
+
+    /// Brings the writer back after an error: claims again, finds out what was committed, and
+    /// writes again what was not. True if `attempted` had been committed after all.
+    fn recover(&mut self, error: Error, attempted: Option<&Progress>) -> Result<bool> {
+        let mut error = error;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tracing::warn!(sink = %self.claim.sink, %error, "a sink does not get on; trying again");
+            self.trouble(Some(error.to_string()));
+            if self.abandon.load(Ordering::SeqCst) {
+                return Err(Error::external(
+                    "the sink could not commit before the deadline of the stop; nothing is lost, the next start goes on from here",
+                )
+                .because(error));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match self.try_recover(attempted) {
+                Ok(committed) => {
+                    self.trouble(None);
+                    tracing::info!(sink = %self.claim.sink, "the sink gets on again");
+                    return Ok(committed);
+                }
+                Err(e) if e.is_retriable() => error = e,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn try_recover(&mut self, attempted: Option<&Progress>) -> Result<bool> {
+        let found = self.writer.recover(&self.claim)?;
+        if attempted.is_some() && found.as_ref() == attempted {
+            return Ok(true);
+        }
+        let nothing_yet = found.is_none() && self.committed.rows == 0;
+        if found.as_ref() != Some(&self.committed) && !nothing_yet {
+            return Err(Error::fenced(format!(
+                "the target has progress that this process did not write: {}",
+                found.map_or_else(|| "none".to_owned(), |found| found.to_json())
+            )));
+        }
+        for batch in &self.pending {
+            self.writer.write(batch)?;
+        }
+        Ok(false)
+    }
+
+    fn trouble(&self, trouble: Option<String>) {
+        let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.pending_rows = self.pending_rows;
+        status.trouble = trouble;
+    }
+
+    /// Shows what has been committed; `took` is `None` at the start.
+    fn report(&self, took: Option<Duration>) {
+        let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.rows = self.committed.rows;
+        status.pending_rows = 0;
+        status.trouble = None;
+        if let Some(took) = took {
+            status.commits += 1;
+            status.last_commit = took;
+        }
+        match &self.committed.point {
+            Point::Watermark { w, .. } => status.watermark = (*w > Timestamp::MIN).then_some(*w),
+            Point::Positions(positions) => {
+                let named = positions.iter().map(|(id, at)| (id.to_string(), *at));
+                status.positions = named.collect();
+            }
+        }
+        if self.fired && took.is_none() {
+            self.shared.acked.store(self.w.as_micros(), Ordering::Release);
+        }
+    }
+}

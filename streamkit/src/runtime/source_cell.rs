@@ -1,0 +1,83 @@
+//! A source in the plan, its item type erased.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use crate::connector::{DeadLetter, Source, Wake};
+use crate::data::Data;
+use crate::error::Result;
+use crate::graph::{Consumers, Deploy, link};
+use crate::record::{Split, SplitId};
+use crate::task::{Gauges, Input, SourceInput, SplitPlan, StampRule, Tracker};
+use crate::time::{Clock, WatermarkStrategy};
+
+/// What the coordinator needs of a source.
+pub(crate) trait SourceCell: Send {
+    fn step(&self) -> &Arc<str>;
+    fn idle_after(&self) -> Option<Duration>;
+    fn splits(&self, known: &[Split]) -> Result<Vec<Split>>;
+    fn start(&self, split: &Split) -> Result<u64>;
+    fn end(&self, split: &Split) -> Result<u64>;
+    fn committed(&self, positions: &[(SplitId, u64)]);
+    fn input(&mut self, deploy: &mut Deploy, parts: SourceParts) -> Result<Box<dyn Input>>;
+}
+
+/// What a source's input on one worker is made with.
+pub(crate) struct SourceParts {
+    pub(crate) tracker: Arc<Tracker>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) aggregates: Arc<[Arc<str>]>,
+    pub(crate) plans: Receiver<SplitPlan>,
+}
+
+/// A source with its time and its consumers.
+pub(crate) struct SourceNode<T> {
+    pub(crate) step: Arc<str>,
+    pub(crate) source: Arc<dyn Source<Item = T>>,
+    pub(crate) strategy: WatermarkStrategy<T>,
+    pub(crate) consumers: Consumers<T>,
+    pub(crate) dead: Consumers<DeadLetter>,
+}
+
+impl<T: Data> SourceCell for SourceNode<T> {
+    fn step(&self) -> &Arc<str> {
+        &self.step
+    }
+
+    fn idle_after(&self) -> Option<Duration> {
+        self.strategy.idle_after
+    }
+
+    fn splits(&self, known: &[Split]) -> Result<Vec<Split>> {
+        self.source.splits(known).map_err(|e| e.at_step(&self.step))
+    }
+
+    fn start(&self, split: &Split) -> Result<u64> {
+        self.source.start(split).map_err(|e| e.at_step(&self.step))
+    }
+
+    fn end(&self, split: &Split) -> Result<u64> {
+        self.source.end(split).map_err(|e| e.at_step(&self.step))
+    }
+
+    fn committed(&self, positions: &[(SplitId, u64)]) {
+        self.source.committed(positions);
+    }
+
+    fn input(&mut self, deploy: &mut Deploy, parts: SourceParts) -> Result<Box<dyn Input>> {
+        let SourceParts { tracker, clock, aggregates, plans } = parts;
+        deploy.gauges = Gauges::default();
+        let next = link(&self.consumers, deploy)?;
+        let heard = !self.dead.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
+        let dead = if heard { Some(link(&self.dead, deploy)?) } else { None };
+        let gauges = std::mem::take(&mut deploy.gauges);
+        let signal = Arc::clone(&deploy.signals[deploy.worker]);
+        let wake = Wake::new(move || signal.ring());
+        let strategy = self.strategy.clone();
+        let rule = StampRule { strategy, aggregates, clock, step: Arc::clone(&self.step) };
+        let source = Arc::clone(&self.source);
+        Ok(Box::new(SourceInput::new(source, rule, tracker, wake, plans, next, dead, gauges)))
+    }
+}

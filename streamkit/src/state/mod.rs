@@ -1,0 +1,23 @@
+//! Keyed state: what survives a restart.
+//!
+//! A key has a hash ([`key_hash`]), and the hash a key group, one of [`KEY_GROUPS`]. A worker owns a
+//! range of groups. Each keyed stream has one [`KeyTable`] per worker, which gives a key a dense
+//! *slot*; every operator on that stream keeps its state in columns that are indexed by slot, so
+//! that a key is looked up once however many operators need it.
+//!
+//! A checkpoint holds entries `(operator, group, key, value)`. Each operator writes what changed
+//! since the last checkpoint and deletes what is gone; each group can be restored alone, on any
+//! worker.
+
+mod bits;
+mod key_group;
+mod key_table;
+mod snapshot;
+mod timers;
+
+pub(crate) use bits::BitSet;
+pub(crate) use key_group::worker_of;
+pub use key_group::{KEY_GROUPS, KeyGroup, key_hash};
+pub(crate) use key_table::KeyTable;
+pub(crate) use snapshot::{Change, Entries, Since, StateReader, StateWriter, decode, encode};
+pub(crate) use timers::Timers;

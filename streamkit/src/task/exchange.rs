@@ -1,0 +1,175 @@
+//! The exchange: each record to the worker that owns its key.
+//!
+//! Lateness is decided here, before the exchange, from the record's own mark (rule T3): so it does
+//! not matter what the other splits, or the receiving worker, have seen meanwhile. A batch is not
+//! copied: every receiver gets the same rows with a selection of its own.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::gauge::{Gauges, SLACK};
+use super::{Control, Cx, Link, Signal};
+use crate::data::{Data, Key};
+use crate::error::{Error, Result};
+use crate::record::{Batch, BatchBuilder, Kind};
+use crate::state::{key_hash, worker_of};
+use crate::stream::LateRecord;
+use crate::time::Timestamp;
+use crate::window::Lateness;
+
+/// What one worker sends to another.
+#[derive(Debug)]
+pub(crate) enum Packet<T> {
+    Batch(KeyedBatch<T>),
+    Control(Control),
+}
+
+/// A batch for one worker.
+#[derive(Debug)]
+pub(crate) struct KeyedBatch<T> {
+    /// The receiver's rows are selected.
+    pub(crate) batch: Batch<T>,
+    /// The hash of each selected row's key.
+    pub(crate) hashes: Vec<u64>,
+    /// Rows that are not on time: (operator, physical row, verdict), sorted.
+    pub(crate) verdicts: Arc<[(u16, u32, Lateness)]>,
+}
+
+/// What is late for one operator behind the exchange, and where it goes.
+pub(crate) struct LateRule<T> {
+    /// The operator's place among those of the keyed stream.
+    pub(crate) operator: u16,
+    /// `None`: nothing is ever late.
+    pub(crate) lateness: Option<Arc<dyn Fn(Timestamp, Timestamp) -> Lateness + Send + Sync>>,
+    /// The late output, if anybody listens.
+    pub(crate) output: Option<Box<dyn Link<LateRecord<T>>>>,
+    /// Makes a late record; there only where there is an output.
+    pub(crate) make: Option<Arc<dyn Fn(&T, Timestamp, Timestamp) -> LateRecord<T> + Send + Sync>>,
+    /// The operator's index among those that count.
+    pub(crate) aggregate: usize,
+}
+
+/// How keys are taken from records.
+pub(crate) type HashOf<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
+
+/// The hash of a borrowed key.
+pub(crate) fn hash_by<T, K: Key + ?Sized>(
+    key: Arc<dyn for<'a> Fn(&'a T) -> &'a K + Send + Sync>,
+) -> HashOf<T>
+where
+    T: 'static,
+    K: 'static,
+{
+    Arc::new(move |record| key(record).with_bytes(key_hash))
+}
+
+/// The sending side, on one worker.
+pub(crate) struct Exchange<T> {
+    pub(crate) hash: HashOf<T>,
+    pub(crate) senders: Vec<(Sender<Packet<T>>, Arc<Signal>)>,
+    pub(crate) rules: Vec<LateRule<T>>,
+    /// For each split: the position below which records are in the restored state already.
+    pub(crate) restored_to: Arc<[u64]>,
+    /// Whether an operator behind takes running values.
+    pub(crate) running: bool,
+}
+
+impl<T: Data> Exchange<T> {
+    /// Decides what is late, and sends that to the late outputs.
+    fn judge(&mut self, batch: &Batch<T>, cx: &mut Cx) -> Result<Vec<(u16, u32, Lateness)>> {
+        let mut verdicts = vec![];
+        let replayed = self.is_restored(batch);
+        for rule in &mut self.rules {
+            let mut late = rule.output.is_some().then(|| BatchBuilder::with_capacity(0));
+            let mut missed = 0;
+            if let Some(lateness) = &rule.lateness {
+                for (row, mark) in batch.marked() {
+                    let verdict = lateness(batch.time(row), mark);
+                    if verdict == Lateness::OnTime {
+                        continue;
+                    }
+                    verdicts.push((rule.operator, row, verdict));
+                    if verdict == Lateness::Late {
+                        missed += 1;
+                        if let (Some(late), Some(make)) = (&mut late, &rule.make) {
+                            let time = batch.time(row);
+                            late.push(make(batch.value(row), time, mark), time, None);
+                        }
+                    }
+                }
+            }
+            if batch.run().is_some() && !replayed {
+                cx.wanted[rule.aggregate] += batch.len() as u64;
+                cx.late[rule.aggregate] += missed;
+            }
+            if let (Some(late), Some(output)) = (late, &mut rule.output) {
+                output.batch(late.finish(batch.run().copied(), Kind::Final), cx)?;
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Whether the restored state has the whole batch already. Batches are cut at the position of
+    /// the checkpoint, so it never has a part.
+    fn is_restored(&self, batch: &Batch<T>) -> bool {
+        batch.run().is_some_and(|run| {
+            self.restored_to.get(run.split as usize).is_some_and(|&to| run.next() <= to)
+        })
+    }
+}
+
+impl<T: Data> Link<T> for Exchange<T> {
+    fn batch(&mut self, batch: Batch<T>, cx: &mut Cx) -> Result<()> {
+        let verdicts: Arc<[_]> = self.judge(&batch, cx)?.into();
+        let unwanted = batch.kind() == Kind::Running && !self.running;
+        if batch.is_empty() || self.is_restored(&batch) || batch.is_replayed() || unwanted {
+            return Ok(());
+        }
+        let workers = self.senders.len();
+        let mut rows: Vec<(Vec<u32>, Vec<u64>)> = vec![Default::default(); workers];
+        for row in batch.indices() {
+            let hash = (self.hash)(batch.value(row));
+            let (rows, hashes) = &mut rows[worker_of(hash, workers)];
+            rows.push(row);
+            hashes.push(hash);
+        }
+        for ((rows, hashes), (sender, signal)) in rows.into_iter().zip(&self.senders) {
+            if rows.is_empty() {
+                continue;
+            }
+            let batch = if rows.len() == batch.len() { batch.clone() } else { batch.select(rows) };
+            let verdicts = Arc::clone(&verdicts);
+            send(sender, Packet::Batch(KeyedBatch { batch, hashes, verdicts }))?;
+            signal.ring();
+        }
+        Ok(())
+    }
+
+    fn control(&mut self, control: &Control, cx: &mut Cx) -> Result<()> {
+        for rule in &mut self.rules {
+            if let Some(output) = &mut rule.output {
+                output.control(control, cx)?;
+            }
+        }
+        for (sender, signal) in &self.senders {
+            send(sender, Packet::Control(control.clone()))?;
+            signal.ring();
+        }
+        Ok(())
+    }
+}
+
+fn send<T>(sender: &Sender<Packet<T>>, packet: Packet<T>) -> Result<()> {
+    // There is room (the step would not have begun otherwise), so this does not block.
+    sender.send(packet).map_err(|_| Error::internal("a worker has stopped"))
+}
+
+/// Watches the queues of an exchange.
+pub(crate) fn watch<T: Data>(senders: &[(Sender<Packet<T>>, Arc<Signal>)], gauges: &mut Gauges) {
+    for (sender, _) in senders {
+        let sender = sender.clone();
+        let capacity = sender.capacity().unwrap_or(usize::MAX);
+        gauges.add(Box::new(move || sender.len() + SLACK <= capacity));
+    }
+}

@@ -1,0 +1,253 @@
+//! The receiving side of an exchange, with every operator that hangs on the keyed stream.
+//!
+//! There is one queue per sending worker. A watermark is the minimum over them. A barrier stops a
+//! queue until it has come from all of them: then exactly the records before it have been seen.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, TryRecvError};
+
+use super::gauge::Gauges;
+use super::worker::{Input, Poll};
+use super::{Barrier, BarrierKind, Control, Cx, KeyedBatch, Packet};
+use crate::data::Data;
+use crate::error::{Error, Result};
+use crate::operator::{Fired, KeyedOperator, KeyedRows, OperatorStatus};
+use crate::state::{BitSet, Entries, KeyTable, Since, StateWriter};
+use crate::time::Timestamp;
+use crate::window::Lateness;
+
+/// Looks up the keys of a batch: (batch, rows, hashes) → slots.
+pub(crate) type Lookup<T> =
+    Box<dyn Fn(&crate::record::Batch<T>, &[u32], &[u64], &mut KeyTable, &mut Vec<u32>) + Send>;
+
+/// One keyed stream on one worker.
+pub(crate) struct KeyedInput<T> {
+    pub(crate) channels: Vec<Channel<T>>,
+    pub(crate) lookup: Lookup<T>,
+    pub(crate) operators: Vec<NamedOperator<T>>,
+    pub(crate) gauges: Gauges,
+    pub(crate) groups: (u8, u8),
+    keys: KeyTable,
+    watermark: Timestamp,
+    /// A watermark that is being fired: operator by operator, step by step.
+    firing: Option<(Timestamp, usize)>,
+    barrier: Option<Arc<Barrier>>,
+    ended: bool,
+    slots: Vec<u32>,
+    rows: Vec<u32>,
+    verdicts: Vec<(u32, Lateness)>,
+}
+
+/// An operator with the name that its state is stored under.
+pub(crate) struct NamedOperator<T> {
+    pub(crate) name: Arc<str>,
+    pub(crate) step: Arc<str>,
+    pub(crate) operator: Box<dyn KeyedOperator<T>>,
+}
+
+/// The queue from one sending worker.
+pub(crate) struct Channel<T> {
+    receiver: Receiver<Packet<T>>,
+    watermark: Timestamp,
+    at_barrier: bool,
+    ended: bool,
+}
+
+impl<T> Channel<T> {
+    pub(crate) fn new(receiver: Receiver<Packet<T>>) -> Self {
+        Self { receiver, watermark: Timestamp::MIN, at_barrier: false, ended: false }
+    }
+}
+
+impl<T: Data> KeyedInput<T> {
+    pub(crate) fn new(
+        channels: Vec<Channel<T>>,
+        lookup: Lookup<T>,
+        operators: Vec<NamedOperator<T>>,
+        gauges: Gauges,
+        groups: (u8, u8),
+    ) -> Self {
+        Self {
+            channels,
+            lookup,
+            operators,
+            gauges,
+            groups,
+            keys: KeyTable::new(),
+            watermark: Timestamp::MIN,
+            firing: None,
+            barrier: None,
+            ended: false,
+            slots: vec![],
+            rows: vec![],
+            verdicts: vec![],
+        }
+    }
+
+    fn on_batch(&mut self, keyed: &KeyedBatch<T>, cx: &mut Cx) -> Result<()> {
+        let batch = &keyed.batch;
+        self.rows.clear();
+        self.rows.extend(batch.indices());
+        self.slots.clear();
+        (self.lookup)(batch, &self.rows, &keyed.hashes, &mut self.keys, &mut self.slots);
+        for (op, named) in self.operators.iter_mut().enumerate() {
+            cx.step = Arc::clone(&named.step);
+            self.verdicts.clear();
+            let of_op = keyed.verdicts.iter().filter(|(at, _, _)| usize::from(*at) == op);
+            self.verdicts.extend(of_op.map(|(_, row, verdict)| (*row, *verdict)));
+            let rows = KeyedRows {
+                batch,
+                rows: &self.rows,
+                slots: &self.slots,
+                hashes: &keyed.hashes,
+                verdicts: &self.verdicts,
+            };
+            named.operator.on_batch(&rows, &self.keys, cx)?;
+        }
+        Ok(())
+    }
+
+    /// One firing step. True if the watermark has been dealt with.
+    fn fire(&mut self, cx: &mut Cx) -> Result<bool> {
+        let Some((watermark, op)) = self.firing else { return Ok(true) };
+        let Some(named) = self.operators.get_mut(op) else {
+            self.firing = None;
+            if self.keys.wants_sweep() {
+                let mut alive = BitSet::default();
+                self.operators.iter().for_each(|named| named.operator.alive(&mut alive));
+                self.keys.sweep(&alive);
+            }
+            return Ok(true);
+        };
+        cx.step = Arc::clone(&named.step);
+        match named.operator.fire(watermark, &self.keys, cx)? {
+            Fired::Done => {
+                named.operator.forward(&Control::Watermark(watermark), cx)?;
+                self.firing = Some((watermark, op + 1));
+            }
+            Fired::More(until) => {
+                named.operator.forward(&Control::Watermark(until), cx)?;
+            }
+        }
+        Ok(false)
+    }
+
+    fn on_control(&mut self, channel: usize, control: Control, cx: &mut Cx) -> Result<()> {
+        match control {
+            Control::Watermark(w) => {
+                self.channels[channel].watermark = w;
+                let low = self.channels.iter().map(|c| c.watermark).min();
+                if let Some(low) = low.filter(|low| *low > self.watermark) {
+                    self.watermark = low;
+                    self.firing = Some((low, 0));
+                }
+            }
+            Control::Barrier(barrier) => {
+                self.channels[channel].at_barrier = true;
+                self.barrier = Some(barrier);
+                if self.channels.iter().all(|c| c.at_barrier || c.ended) {
+                    self.channels.iter_mut().for_each(|c| c.at_barrier = false);
+                    if let Some(barrier) = self.barrier.take() {
+                        self.on_barrier(&barrier, cx)?;
+                    }
+                }
+            }
+            Control::End => {
+                self.channels[channel].ended = true;
+                if self.channels.iter().all(|c| c.ended) {
+                    self.ended = true;
+                    for named in &mut self.operators {
+                        named.operator.forward(&Control::End, cx)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_barrier(&mut self, barrier: &Arc<Barrier>, cx: &mut Cx) -> Result<()> {
+        for named in &mut self.operators {
+            cx.step = Arc::clone(&named.step);
+            match barrier.kind {
+                BarrierKind::Checkpoint { base } => {
+                    let since = if base { Since::Beginning } else { Since::Last };
+                    let mut out = StateWriter::new(self.groups);
+                    named.operator.freeze(since, &self.keys, &mut out)?;
+                    let (changes, counted) = (out.into_changes(), named.operator.counted());
+                    barrier.collect(|all| {
+                        all.changes.push((named.name.to_string(), changes));
+                        *all.counted.entry(named.name.to_string()).or_default() += counted;
+                    });
+                }
+                BarrierKind::Tick => named.operator.tick(&self.keys, cx)?,
+                BarrierKind::Drain => {
+                    let pending = named.operator.highest_pending();
+                    barrier.collect(|all| all.pending = all.pending.max(pending));
+                }
+            }
+            named.operator.forward(&Control::Barrier(Arc::clone(barrier)), cx)?;
+        }
+        barrier.collect(|all| all.passed += 1);
+        Ok(())
+    }
+}
+
+impl<T: Data> Input for KeyedInput<T> {
+    fn poll(&mut self, cx: &mut Cx) -> Result<Poll> {
+        if self.ended {
+            return Ok(Poll::Ended);
+        }
+        if !self.gauges.have_room() {
+            return Ok(Poll::NoRoom);
+        }
+        if !self.fire(cx)? {
+            return Ok(Poll::Progress);
+        }
+        for channel in 0..self.channels.len() {
+            let from = &mut self.channels[channel];
+            if from.at_barrier || from.ended {
+                continue;
+            }
+            match from.receiver.try_recv() {
+                Ok(Packet::Batch(batch)) => {
+                    self.on_batch(&batch, cx)?;
+                    return Ok(Poll::Progress);
+                }
+                Ok(Packet::Control(control)) => {
+                    self.on_control(channel, control, cx)?;
+                    return Ok(Poll::Progress);
+                }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Error::internal("a sending worker has stopped"));
+                }
+            }
+        }
+        Ok(Poll::Nothing)
+    }
+
+    fn restore(&mut self, state: &mut dyn FnMut(&str) -> Option<Entries>) -> Result<()> {
+        for named in &mut self.operators {
+            if let Some(entries) = state(&named.name) {
+                named
+                    .operator
+                    .restore(&entries.reader(self.groups), &mut self.keys)
+                    .map_err(|e| e.at_step(&named.step))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&self, into: &mut Vec<(Arc<str>, OperatorStatus, u64)>) {
+        for named in &self.operators {
+            let (status, counted) = (named.operator.status(), named.operator.counted());
+            into.push((Arc::clone(&named.name), status, counted));
+        }
+    }
+
+    fn describe_queue(&self) -> VecDeque<usize> {
+        self.channels.iter().map(|c| c.receiver.len()).collect()
+    }
+}
