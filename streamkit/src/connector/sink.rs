@@ -28,6 +28,20 @@ pub trait Sink<T>: Send + 'static {
     fn open(&mut self, context: &SinkContext) -> Result<Box<dyn SinkWriter<T>>>;
 }
 
+impl<T: 'static> Sink<T> for Box<dyn Sink<T>> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn options(&self) -> SinkOptions {
+        (**self).options()
+    }
+
+    fn open(&mut self, context: &SinkContext) -> Result<Box<dyn SinkWriter<T>>> {
+        (**self).open(context)
+    }
+}
+
 /// How the runtime treats a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
 use super::results::{Acks, Results, restore_entries};
-use crate::data::{Data, Key, State};
+use crate::data::{Key, State};
 use crate::error::Result;
 use crate::record::{BatchBuilder, Kind};
 use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter, Timers, decode, encode};

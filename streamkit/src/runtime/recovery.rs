@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::{Confirmed, Fact, Manifest, PlanStep, SplitEntry, Totals};
 use crate::connector::{Point, Progress};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::record::{Position, Split, SplitId};
 use crate::task::SplitPlan;
 use crate::time::Timestamp;

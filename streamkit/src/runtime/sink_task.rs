@@ -42,6 +42,8 @@ pub(crate) struct SinkTask<T> {
     running: Vec<Batch<T>>,
     ticks: usize,
     noted: BTreeMap<SplitId, u64>,
+    /// By worker: whether rows have come whose position has not. Between them is no commit.
+    between: Vec<bool>,
     /// By worker.
     watermarks: Vec<Timestamp>,
     w: Timestamp,
@@ -93,6 +95,7 @@ impl<T: Data> SinkTask<T> {
             running: vec![],
             ticks: 0,
             noted,
+            between: vec![false; workers],
             watermarks: vec![Timestamp::MIN; workers],
             w,
             positions,
@@ -121,7 +124,16 @@ impl<T: Data> SinkTask<T> {
 
     fn take(&mut self, worker: usize, message: SinkMessage<T>) -> Result<()> {
         match message {
-            SinkMessage::Batch(batch) => self.take_batch(batch),
+            SinkMessage::Batch(batch) => {
+                self.between[worker] |= batch.run().is_some();
+                self.take_batch(batch)
+            }
+            SinkMessage::Control(Control::Read { split, end }) => {
+                self.between[worker] = false;
+                self.positions.insert(split, end);
+                self.news();
+                Ok(())
+            }
             SinkMessage::Control(Control::Watermark(w)) => {
                 self.watermarks[worker] = self.watermarks[worker].max(w);
                 let low = self.watermarks.iter().copied().min().unwrap_or(Timestamp::MIN);
@@ -156,13 +168,6 @@ impl<T: Data> SinkTask<T> {
     }
 
     fn take_batch(&mut self, batch: Batch<T>) -> Result<()> {
-        if let Some(run) = batch.run() {
-            self.positions.insert(run.split, run.end);
-            self.news();
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
         if self.fired && batch.kind() == Kind::Running {
             self.running.push(batch);
             return Ok(());
@@ -219,6 +224,9 @@ impl<T: Data> SinkTask<T> {
     }
 
     fn commit_is_due(&self) -> bool {
+        if self.between.contains(&true) {
+            return false;
+        }
         let now = self.clock.elapsed();
         let over =
             |since: Option<Duration>, within| since.is_some_and(|since| now >= since + within);

@@ -152,6 +152,9 @@ impl<T: Data> Link<T> for Exchange<T> {
                 output.control(control, cx)?;
             }
         }
+        if matches!(control, Control::Read { .. }) {
+            return Ok(()); // What is keyed goes by watermarks.
+        }
         for (sender, signal) in &self.senders {
             send(sender, Packet::Control(control.clone()))?;
             signal.ring();

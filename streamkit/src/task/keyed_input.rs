@@ -144,6 +144,7 @@ impl<T: Data> KeyedInput<T> {
                     self.firing = Some((low, 0));
                 }
             }
+            Control::Read { .. } => {}
             Control::Barrier(barrier) => {
                 self.channels[channel].at_barrier = true;
                 self.barrier = Some(barrier);

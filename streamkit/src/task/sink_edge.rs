@@ -43,6 +43,9 @@ impl<T: Data> SinkEdge<T> {
 
 impl<T: Data> Link<T> for SinkEdge<T> {
     fn batch(&mut self, batch: Batch<T>, cx: &mut Cx) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         match batch.run() {
             // Batches are cut at the position of every sink, so a sink never has a part of one.
             Some(run) if self.has.get(run.split as usize).is_some_and(|&has| run.next() <= has) => {
@@ -56,6 +59,9 @@ impl<T: Data> Link<T> for SinkEdge<T> {
                 if batch.iter().any(|(_, time)| time < self.has_w) {
                     let rows = batch.indices().filter(|&row| batch.time(row) >= self.has_w);
                     let batch = batch.select(rows.collect());
+                    if batch.is_empty() {
+                        return Ok(());
+                    }
                     return self.send(SinkMessage::Batch(batch), cx);
                 }
             }
@@ -64,6 +70,11 @@ impl<T: Data> Link<T> for SinkEdge<T> {
     }
 
     fn control(&mut self, control: &Control, cx: &mut Cx) -> Result<()> {
+        if let Control::Read { split, end } = control
+            && self.has.get(*split as usize).is_some_and(|&has| end.next <= has)
+        {
+            return Ok(());
+        }
         self.send(SinkMessage::Control(control.clone()), cx)
     }
 }

@@ -248,6 +248,11 @@ impl<T: Data> SourceInput<T> {
                 link.batch(dead.finish(Some(run), Kind::Final), cx)?;
             }
             self.next.batch(rows.finish(Some(run), Kind::Final), cx)?;
+            let read = Control::Read { split: split.plan.index, end: split.position };
+            if let Some(link) = &mut self.dead {
+                link.control(&read, cx)?;
+            }
+            self.next.control(&read, cx)?;
             cx.origin = None;
             for (i, name) in self.rule.aggregates.iter().enumerate() {
                 let totals = &mut split.plan.totals;

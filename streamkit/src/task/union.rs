@@ -57,6 +57,8 @@ impl<T: Data> Link<T> for UnionInput<T> {
                     union.next.control(&Control::Watermark(low), cx)?;
                 }
             }
+            // It comes after all branches have had their batches, so the first one is right.
+            Control::Read { .. } => union.next.control(control, cx)?,
             Control::Barrier(_) => {
                 union.barriers += 1;
                 if union.barriers == inputs {
