@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::data::Data;
 use crate::error::Result;
 use crate::operator::Acks;
+use crate::record::Split;
 use crate::task::{Gauges, Link, Signal, Tee};
 
 /// Everything downstream of a step, as functions that build one worker's worth of it.
@@ -21,6 +22,8 @@ pub(crate) struct Deploy {
     pub(crate) acks: Acks,
     /// For each split: the position of the checkpoint.
     pub(crate) restored_to: Arc<[u64]>,
+    /// The splits of the job, by index.
+    pub(crate) splits: Arc<[Arc<Split>]>,
     pub(crate) queue: usize,
 }
 

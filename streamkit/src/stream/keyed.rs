@@ -275,7 +275,8 @@ impl<T: Data> Shared<T> {
             rules.push(LateRule { operator, lateness, output, make, aggregate });
         }
         let restored_to = Arc::clone(&deploy.restored_to);
-        Ok(Box::new(Exchange { hash, senders, rules, restored_to, running }))
+        let splits = Arc::clone(&deploy.splits);
+        Ok(Box::new(Exchange { hash, senders, rules, restored_to, splits, running }))
     }
 
     /// The receiving side on one worker.

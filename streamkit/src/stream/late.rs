@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Step, Stream};
 use crate::data::Data;
 use crate::graph::Consumers;
+use crate::record::Split;
 use crate::time::Timestamp;
 
 /// A record that was too late for every window that an aggregate would have put it in.
@@ -20,9 +21,13 @@ pub struct LateRecord<T> {
     pub event_time: Timestamp,
     /// Its mark: how far its own split's watermark had got before it was read.
     pub watermark: Timestamp,
+    /// The split that it was read from.
+    pub split: Option<Arc<Split>>,
 }
 
-type Make<T> = Arc<dyn Fn(&T, Timestamp, Timestamp) -> LateRecord<T> + Send + Sync>;
+/// Makes a late record of a record, its event time, its mark and its split.
+pub(crate) type Make<T> =
+    Arc<dyn Fn(&T, Timestamp, Timestamp, Option<Arc<Split>>) -> LateRecord<T> + Send + Sync>;
 
 /// What listens to the late records of an aggregate.
 pub(crate) struct LateOutput<T> {
@@ -73,11 +78,12 @@ impl<T: Data + Clone, R> Aggregated<T, R> {
         let mut out = Stream::new(&self.results.plan, step, vec![self.input], false);
         out.consumers = Arc::clone(&self.late.consumers);
         let aggregate = Arc::clone(&self.name);
-        let make: Make<T> = Arc::new(move |record, event_time, watermark| LateRecord {
+        let make: Make<T> = Arc::new(move |record, event_time, watermark, split| LateRecord {
             record: record.clone(),
             aggregate: Arc::clone(&aggregate),
             event_time,
             watermark,
+            split,
         });
         *self.late.make.lock().unwrap_or_else(PoisonError::into_inner) = Some(make);
         out

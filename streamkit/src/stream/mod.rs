@@ -8,6 +8,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use keyed::KeyedStream;
+pub(crate) use late::Make as MakeLate;
 pub use late::{Aggregated, LateRecord};
 pub use windowed::{KeyedWindowAll, SessionStream, WindowedStream, Windowing};
 

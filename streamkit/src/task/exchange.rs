@@ -12,9 +12,9 @@ use super::gauge::{Gauges, SLACK};
 use super::{Control, Cx, Link, Signal};
 use crate::data::{Data, Key};
 use crate::error::{Error, Result};
-use crate::record::{Batch, BatchBuilder, Kind};
+use crate::record::{Batch, BatchBuilder, Kind, Split};
 use crate::state::{key_hash, worker_of};
-use crate::stream::LateRecord;
+use crate::stream::{LateRecord, MakeLate};
 use crate::time::Timestamp;
 use crate::window::Lateness;
 
@@ -45,7 +45,7 @@ pub(crate) struct LateRule<T> {
     /// The late output, if anybody listens.
     pub(crate) output: Option<Box<dyn Link<LateRecord<T>>>>,
     /// Makes a late record; there only where there is an output.
-    pub(crate) make: Option<Arc<dyn Fn(&T, Timestamp, Timestamp) -> LateRecord<T> + Send + Sync>>,
+    pub(crate) make: Option<MakeLate<T>>,
     /// The operator's index among those that count.
     pub(crate) aggregate: usize,
 }
@@ -71,6 +71,8 @@ pub(crate) struct Exchange<T> {
     pub(crate) rules: Vec<LateRule<T>>,
     /// For each split: the position below which records are in the restored state already.
     pub(crate) restored_to: Arc<[u64]>,
+    /// The splits of the job, by index.
+    pub(crate) splits: Arc<[Arc<Split>]>,
     /// Whether an operator behind takes running values.
     pub(crate) running: bool,
 }
@@ -94,7 +96,10 @@ impl<T: Data> Exchange<T> {
                         missed += 1;
                         if let (Some(late), Some(make)) = (&mut late, &rule.make) {
                             let time = batch.time(row);
-                            late.push(make(batch.value(row), time, mark), time, None);
+                            let split =
+                                batch.run().and_then(|run| self.splits.get(run.split as usize));
+                            let record = make(batch.value(row), time, mark, split.map(Arc::clone));
+                            late.push(record, time, None);
                         }
                     }
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, NewPartitions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use streamkit::connector::kafka::{KafkaSource, Start};
@@ -12,7 +13,9 @@ use streamkit::connector::{RawRecord, ReadStatus, Source, Wake};
 use streamkit::time::{Clock, SystemClock, Timestamp, millis, seconds};
 use streamkit::{ErrorKind, SplitId};
 
-use super::support::{Reading, admin, broker, config, create, producer, send, unique, wait};
+use super::support::{
+    Reading, admin, broker, config, create, create_as, producer, send, unique, wait,
+};
 
 #[test]
 fn reads_everything_with_nulls_keys_and_timestamps() {
@@ -223,6 +226,54 @@ fn a_topic_that_is_deleted_while_it_is_read_is_an_error() {
     }
     let error = reading.failure().to_string();
     assert!(error.contains(&topic), "{error}");
+
+    // Another topic of the same name: every position would be in range, and yet wrong.
+    create_as(&broker, &topic, 1, &[]);
+    send(&producer(&broker, None), &topic, 0, &["b", "c"]);
+    let error = source.splits(&known).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::User);
+    let text = error.to_string();
+    for part in [topic.as_str(), known[0].memo.as_str(), "created again", "anew"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(KafkaSource::new(&broker, topic.as_str()).splits(&[]).unwrap().len(), 1);
+}
+
+#[test]
+fn t8_an_outage_voids_the_evidence_and_the_broker_s_return_restores_it() {
+    // A broker within the process: the only kind that a test can take down.
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("outage", 1, 1).unwrap();
+    let broker = cluster.bootstrap_servers();
+    let producer = producer(&broker, None);
+    send(&producer, "outage", 0, &["a", "b"]);
+    let source = KafkaSource::new(&broker, "outage");
+    let mut reading = Reading::open(&source, 0, 0);
+    reading.caught_up();
+    cluster.broker_down(1).unwrap();
+    reading.until("doubt", |_, status| status == ReadStatus::Waiting);
+    // Nothing is certain for as long as nothing answers.
+    std::thread::sleep(millis(3_000));
+    reading.until("doubt", |_, status| status == ReadStatus::Waiting);
+    cluster.broker_up(1).unwrap();
+    reading.caught_up();
+    assert_eq!((reading.values().join(""), reading.next), ("ab".to_owned(), 2));
+    send(&producer, "outage", 0, &["c"]);
+    reading.until("the new one", |reading, _| reading.values().join("") == "abc");
+}
+
+#[test]
+fn a_wrong_password_is_said_at_start() {
+    let Some(broker) = broker("wrong password") else { return };
+    let source = KafkaSource::new(&broker, "a")
+        .set("security.protocol", "SASL_PLAINTEXT")
+        .set("sasl.mechanism", "PLAIN")
+        .set("sasl.username", "somebody")
+        .set("sasl.password", "canary");
+    let error = source.splits(&[]).unwrap_err().to_string();
+    assert!(error.contains("security") && error.contains(&broker), "{error}");
+    assert!(!error.contains("canary"), "{error}");
+    println!("{error}");
 }
 
 #[test]
@@ -230,8 +281,7 @@ fn d14_new_partitions_join_and_lost_ones_are_an_error() {
     let Some(broker) = broker("d14") else { return };
     let topic = create(&broker, "d14", 1, &[]);
     let source = KafkaSource::new(&broker, topic.as_str());
-    let mut known = source.splits(&[]).unwrap();
-    known[0].memo = "kept".to_owned();
+    let known = source.splits(&[]).unwrap();
     let more = NewPartitions::new(&topic, 2);
     wait(admin(&broker).create_partitions([&more], &AdminOptions::new())).unwrap();
     let start = SystemClock::new();
@@ -243,7 +293,7 @@ fn d14_new_partitions_join_and_lost_ones_are_an_error() {
         assert!(start.elapsed() < seconds(20));
         std::thread::sleep(millis(50));
     };
-    assert_eq!((splits[0].memo.as_str(), splits[1].partition), ("kept", 1));
+    assert_eq!((&splits[0], splits[1].partition), (&known[0], 1));
     let mut lost = splits[1].clone();
     lost.id = SplitId::new(format!("{topic}/7"));
     let error = source.splits(&[lost]).unwrap_err().to_string();

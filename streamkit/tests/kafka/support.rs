@@ -48,7 +48,13 @@ pub(crate) fn create(
     settings: &[(&str, &str)],
 ) -> String {
     let topic = unique(name);
-    let mut new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
+    create_as(broker, &topic, partitions, settings);
+    topic
+}
+
+/// Creates a topic with this name.
+pub(crate) fn create_as(broker: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     for (name, value) in settings {
         new = new.set(name, value);
     }
@@ -57,7 +63,6 @@ pub(crate) fn create(
     for result in wait(admin.create_topics([&new], &options)).unwrap() {
         result.unwrap();
     }
-    topic
 }
 
 /// A producer of test data, with transactions if it has an id.

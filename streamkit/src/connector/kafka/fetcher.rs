@@ -32,8 +32,8 @@ pub(super) type Client = BaseConsumer<Observer>;
 
 /// Records taken from the client before they are handed on, if it has that many at hand.
 const BURST: usize = 4_096;
-/// How long a poll may wait for a record.
-const POLL: Duration = millis(100);
+/// How long a poll may wait for a record. A command waits as long.
+const POLL: Duration = millis(20);
 /// How long a poll may wait while a partition is paused or none is there: somebody may want one.
 const SHORT_POLL: Duration = millis(5);
 /// How often the cached watermarks are looked at.

@@ -2,7 +2,8 @@
 
 #![expect(unsafe_code, reason = "the wrapper has no such call; each use says why it is sound")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 use rdkafka::bindings;
 use rdkafka::client::{Client, ClientContext};
@@ -43,4 +44,86 @@ pub(super) fn flush<C: ClientContext>(client: &Client<C>, millis: i32) -> bool {
     // thread. Delivery reports are events for the wrapper's clients, so that it runs no callback.
     let result = unsafe { bindings::rd_kafka_flush(client.native_ptr(), millis) };
     result == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// The id that a topic got when it was created: another one of the same name has another id.
+/// `None` if the cluster is too old to have ids, or does not tell in time.
+pub(super) fn topic_id<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Option<String> {
+    let topic = CString::new(topic).ok()?;
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let operation = bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    let mut names = [topic.as_ptr()];
+    let mut text = [0; 256];
+    // SAFETY: the client is alive for as long as it is borrowed. What is made here (queue, options,
+    // collection, event) is checked for null where it can be, used by this thread only, and
+    // destroyed once, at the end; the call copies the collection and the options. Everything read
+    // from the event belongs to it, and is copied before it is destroyed. A queue may be destroyed
+    // before an answer has come: the answer is then dropped.
+    unsafe {
+        let rk = client.native_ptr();
+        let queue = bindings::rd_kafka_queue_new(rk);
+        let options = bindings::rd_kafka_AdminOptions_new(rk, operation);
+        bindings::rd_kafka_AdminOptions_set_request_timeout(
+            options,
+            millis,
+            text.as_mut_ptr(),
+            text.len(),
+        );
+        let topics = bindings::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        bindings::rd_kafka_DescribeTopics(rk, topics, options, queue);
+        bindings::rd_kafka_TopicCollection_destroy(topics);
+        bindings::rd_kafka_AdminOptions_destroy(options);
+        let event = bindings::rd_kafka_queue_poll(queue, millis);
+        let id = if event.is_null() { None } else { id_of(event) };
+        if !event.is_null() {
+            bindings::rd_kafka_event_destroy(event);
+        }
+        bindings::rd_kafka_queue_destroy(queue);
+        id
+    }
+}
+
+/// The id of the only topic that an answer describes.
+///
+/// # Safety
+/// `event` must be an event that is not destroyed for the time of the call.
+unsafe fn id_of(event: *mut bindings::rd_kafka_event_t) -> Option<String> {
+    const NONE: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+    let good = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+    // SAFETY: by the contract of this function; each pointer that may be null is looked at first,
+    // and the array has as many elements as the call says.
+    unsafe {
+        if bindings::rd_kafka_event_error(event) != good {
+            return None;
+        }
+        let result = bindings::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return None;
+        }
+        let mut count = 0;
+        let topics = bindings::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if topics.is_null() || count != 1 {
+            return None;
+        }
+        let topic = *topics;
+        // A null error is none, and the call knows that.
+        let error = bindings::rd_kafka_TopicDescription_error(topic);
+        if bindings::rd_kafka_error_code(error) != good {
+            return None;
+        }
+        let id = bindings::rd_kafka_TopicDescription_topic_id(topic);
+        if id.is_null() {
+            return None;
+        }
+        let id = bindings::rd_kafka_Uuid_base64str(id);
+        if id.is_null() {
+            return None;
+        }
+        let id = CStr::from_ptr(id).to_string_lossy().into_owned();
+        (id != NONE).then_some(id)
+    }
 }

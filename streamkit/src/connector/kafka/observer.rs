@@ -71,6 +71,10 @@ impl Observer {
 
 impl ClientContext for Observer {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // A connection that breaks is a line first, and an error only if it cannot be made again.
+        if matches!(facility, "FAIL" | "REQTMOUT") {
+            self.outages.fetch_add(1, Ordering::AcqRel);
+        }
         match level {
             // A property for the other kind of client: people set the same ones for both.
             _ if facility == "CONFWARN" => tracing::debug!("kafka client: {line}"),
@@ -157,9 +161,11 @@ mod tests {
         assert_eq!(observer.outages(), 0);
         assert_eq!(observer.take_end(), Some(End { offset: 1, high: 1 }));
         assert_eq!(observer.take_end(), None);
+        observer.log(RDKafkaLogLevel::Info, "FAIL", "Disconnected");
+        assert_eq!(observer.outages(), 1);
         observer.error(KafkaError::Global(Code::BrokerTransportFailure), "refused");
         observer.error(KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
-        assert_eq!(observer.outages(), 2);
+        assert_eq!(observer.outages(), 3);
         assert_eq!(observer.trouble().map(|t| t.text).as_deref(), Some("refused"));
     }
 }

@@ -74,8 +74,7 @@ impl<T: Data> Sink<T> for KafkaSink<T> {
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<Box<dyn SinkWriter<T>>> {
-        self.target.ensure_topics(&[&self.topic])?;
-        let settings = self.target.topic_settings(&self.topic)?;
+        let max_bytes = self.target.prepare(&self.topic)?;
         Ok(Box::new(Writer {
             transactional_id: format!(
                 "{}.{}.{}.0",
@@ -86,7 +85,7 @@ impl<T: Data> Sink<T> for KafkaSink<T> {
             encode: Arc::clone(&self.encode),
             key: format!("{}/{}", context.job, context.sink),
             instance: context.instance.clone(),
-            max_bytes: settings.max_message_bytes,
+            max_bytes,
             // Nobody has to guess it: it only must not be another writer's.
             owner: format!("{:016x}", RandomState::new().hash_one(std::process::id())),
             claimed: None,

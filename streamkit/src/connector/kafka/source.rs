@@ -10,11 +10,13 @@ use super::config::Properties;
 use super::fault::fail;
 use super::fetcher::{Client, Fetcher};
 use super::lane::{Chunk, Lane, Next};
+use super::native;
 use super::observer::Observer;
 use super::query;
 use crate::connector::{RawRecord, ReadBatch, ReadStatus, Source, SplitReader, Wake};
 use crate::error::{Error, Result};
 use crate::record::{Split, SplitId};
+use crate::time::seconds;
 
 /// Where a partition is read from the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -184,7 +186,7 @@ impl KafkaSource {
 
 /// What every consumer is set to.
 ///
-/// An answer waits for 64 KiB, but not longer than 10 ms: that bounds both the delay at a low rate
+/// An answer waits for 16 KiB, but not longer than 10 ms: that bounds both the delay at a low rate
 /// and the number of requests at a high one. When the client's queue is full it looks again after
 /// 2 ms (its own default of a second is a well-known brake). Little is fetched ahead, since our own
 /// queues hold enough, and what is fetched ahead is lost when a partition is paused.
@@ -194,7 +196,7 @@ const CONSUMER: &[(&str, &str)] = &[
     ("auto.offset.reset", "error"),
     ("enable.partition.eof", "true"),
     ("check.crcs", "true"),
-    ("fetch.min.bytes", "65536"),
+    ("fetch.min.bytes", "16384"),
     ("fetch.wait.max.ms", "10"),
     ("fetch.message.max.bytes", "4194304"),
     ("fetch.max.bytes", "16777216"),
@@ -215,14 +217,28 @@ impl Source for KafkaSource {
         let bootstrap = &self.properties.bootstrap;
         let there =
             self.ask(|client| query::partitions(client.client(), bootstrap, &self.topic))?;
+        let id = self.ask(|client| {
+            Ok(native::topic_id(client.client(), &self.topic, seconds(5)).unwrap_or_default())
+        })?;
+        // What a split remembers is the topic's id.
+        let other = known.iter().find(|s| s.memo != id && !s.memo.is_empty() && !id.is_empty());
+        if let Some(other) = other {
+            return Err(Error::user(format!(
+                "topic {} at {bootstrap} is not the one that the job has read so far (its id is \
+                 {id}, and was {}): it was deleted and created again, or this is another cluster. \
+                 If its records are what is to be read, start the job anew, under another name or \
+                 with its state removed",
+                self.topic, other.memo
+            )));
+        }
         let mut splits = vec![];
         for partition in there.iter().copied() {
-            let id = self.id(partition);
-            splits.push(known.iter().find(|split| split.id == id).cloned().unwrap_or(Split {
-                id,
+            let name = self.id(partition);
+            splits.push(known.iter().find(|split| split.id == name).cloned().unwrap_or(Split {
+                id: name,
                 topic: Arc::clone(&self.topic),
                 partition,
-                memo: String::new(),
+                memo: id.clone(),
             }));
         }
         let gone = known.iter().find(|split| splits.iter().all(|s| s.id != split.id));

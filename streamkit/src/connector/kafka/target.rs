@@ -91,6 +91,14 @@ impl KafkaTarget {
         self.ensure_progress(&admin)
     }
 
+    /// What a sink needs before it starts: its topics, and the largest batch that `topic` takes.
+    pub(super) fn prepare(&self, topic: &str) -> Result<usize> {
+        let admin = self.admin()?;
+        self.ensure(&admin, topic)?;
+        self.ensure_progress(&admin)?;
+        Ok(self.settings(&admin, topic)?.max_message_bytes)
+    }
+
     /// What a topic is like. Blocks, as [`ensure_topics`](Self::ensure_topics) does.
     ///
     /// # Errors

@@ -37,6 +37,11 @@ impl PostgresConfig {
     /// # Errors
     /// If it is no such text, names no host, or asks for an encrypted connection.
     pub fn new(url: &str) -> Result<Self> {
+        // After an @ of the password, the rest of it would be taken for the host.
+        let before_options = url.split('?').next().unwrap_or_default();
+        if before_options.contains("://") && before_options.matches('@').count() > 1 {
+            return Err(malformed(url));
+        }
         // The parser's own message may quote a part of the password, so it is not passed on.
         let mut client: Config = url.parse().map_err(|_| malformed(url))?;
         if client.get_ssl_mode() == SslMode::Require {
@@ -55,7 +60,7 @@ impl PostgresConfig {
         Ok(Self { client, place, connect_timeout: seconds(5), statement_timeout: seconds(60) })
     }
 
-    /// How long to wait for a connection; 5 s unless said otherwise.
+    /// How long to wait for a connection to one address; 5 s unless said otherwise.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit.max(millis(1));
@@ -68,6 +73,12 @@ impl PostgresConfig {
     pub fn statement_timeout(mut self, limit: Duration) -> Self {
         self.statement_timeout = limit.max(millis(1));
         self
+    }
+
+    /// The limit for all addresses in turn.
+    pub(super) fn connect_timeout_in_all(&self) -> Duration {
+        let hosts = self.client.get_hosts().len().max(self.client.get_hostaddrs().len());
+        self.connect_timeout.saturating_mul(u32::try_from(hosts).unwrap_or(1).max(1))
     }
 
     /// Host, port and database, for messages: `db:5432/stream_data`.
@@ -154,6 +165,9 @@ mod tests {
             "postgres://user:s3cret/s3cret@db/x",
             "postgres://user:a?s3cret=s3cret@db/x",
             "postgres://user:s3cret@db:port/x",
+            "postgres://user:a@s3cret@db/x",
+            "postgres://user:a@b/s3cret@db/x",
+            "postgres://user:a@b?s3cret@db/x",
             "postgres://user:%zzs3cret@db/x",
             "postgres://user:s3cret@db/x?sslmode=s3cret",
             "host=db password='s3cret",

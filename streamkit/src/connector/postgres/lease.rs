@@ -76,8 +76,8 @@ pub(super) async fn lock(
                     // Even if its session cannot be ended, it cannot commit any more.
                     steal(session, place, claim).await?;
                     stolen = true;
-                    let (sink, by) = (claim.sink.as_str(), holder.description.as_str());
-                    tracing::warn!(sink, by, "taking over from another writer");
+                    let by = holder.description.as_str();
+                    tracing::warn!(sink = place.sink, by, "taking over from another writer");
                 }
                 end(session, &holder.backend).await?;
             }
@@ -92,7 +92,7 @@ pub(super) async fn lock(
     };
     Err(Error::fenced(format!(
         "sink {} of job {} is being written by another process ({held_by}): {what_to_do}",
-        claim.sink, claim.job
+        place.sink, place.job
     ))
     .into())
 }
@@ -177,7 +177,7 @@ async fn other_lineage(
     place: Place<'_>,
     claim: &Claim,
 ) -> Result<Error, Failure> {
-    let (lineage, updated) = stored(session, place, "lineage").await?;
+    let (lineage, updated) = stored(session, place, "lineage").await?.unwrap_or_default();
     Ok(Error::fenced(format!(
         "sink {sink} of job {job}: the progress in {table} at {at} is of lineage {lineage} (last \
          written {updated}), and this job is of lineage {ours}. Either the checkpoint folder or \
@@ -193,21 +193,23 @@ async fn other_lineage(
 /// What to say when a commit found another owner.
 pub(super) async fn taken_over(session: &Session, place: Place<'_>) -> Error {
     let by = match stored(session, place, "owner").await {
-        Ok((owner, when)) => {
+        Ok(Some((owner, when))) => {
             let instance = owner.split(':').next().unwrap_or_default();
             format!("by instance {instance} at {when}")
         }
+        Ok(None) => format!("by somebody who deleted its row in {}", place.table),
         Err(failure) => format!("by another process ({})", failure.error),
     };
     let (sink, job) = (place.sink, place.job);
     Error::fenced(format!("sink {sink} of job {job} was taken over {by}; nothing was written"))
 }
 
+/// A column of the progress row, and when the row was written.
 async fn stored(
     session: &Session,
     place: Place<'_>,
     column: &str,
-) -> Result<(String, String), Failure> {
+) -> Result<Option<(String, String)>, Failure> {
     let sql = format!(
         "SELECT {column}, date_trunc('second', updated_at)::text FROM {}
           WHERE job = $1 AND sink = $2",
@@ -215,8 +217,7 @@ async fn stored(
     );
     let which: [&(dyn ToSql + Sync); 2] = [&place.job, &place.sink];
     let rows = session.rows("cannot read the sink's progress", &sql, &which).await?;
-    let gone = || ("(none: the row is gone)".to_owned(), "an unknown time".to_owned());
-    Ok(rows.first().map_or_else(gone, |row| (row.get(0), row.get(1))))
+    Ok(rows.first().map(|row| (row.get(0), row.get(1))))
 }
 
 #[cfg(test)]

@@ -233,6 +233,7 @@ mod tests {
     use crate::time::Timestamp;
 
     type Row = (Timestamp, String, u64);
+    type Change = fn(&mut Facts);
 
     fn table() -> Table<Row> {
         Table::new("t")
@@ -276,12 +277,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named_with_what_to_do() {
-        let problem = |change: fn(&mut Facts)| {
+        let problem = |change: Change| {
             let mut facts = facts();
             change(&mut facts);
             fit(&facts, &table()).unwrap_err().to_string()
         };
-        let cases: [(fn(&mut Facts), &str); 8] = [
+        let cases: [(Change, &str); 8] = [
             (|f| f.relkind = "v".to_owned(), "not a table"),
             (|f| f.denied.push("INSERT".to_owned()), "GRANT INSERT ON"),
             (|f| f.columns[3].required = true, "column note of table"),

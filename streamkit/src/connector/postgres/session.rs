@@ -10,7 +10,6 @@ use tokio_postgres::{Client, NoTls, Row};
 
 use super::PostgresConfig;
 use super::error::Failure;
-use crate::connector::table::quoted;
 use crate::error::Error;
 use crate::time::seconds;
 
@@ -43,12 +42,12 @@ impl Session {
         let mut options = config.client.clone();
         options.application_name(name).connect_timeout(config.connect_timeout);
         let doing = format!("cannot connect to PostgreSQL at {place}");
-        // The client's own limit is per address and ends with the TCP connection.
-        let connecting = tokio::time::timeout(config.connect_timeout, options.connect(NoTls));
+        // The client's own limit is per address, and ends with the TCP connection.
+        let limit = config.connect_timeout_in_all().saturating_add(seconds(1));
+        let connecting = tokio::time::timeout(limit, options.connect(NoTls));
         let (client, connection) = match connecting.await {
             Ok(connected) => connected.map_err(|error| Failure::new(&doing, error))?,
             Err(_) => {
-                let limit = config.connect_timeout;
                 return Err(Failure::lost(Error::external(format!("{doing} within {limit:?}"))));
             }
         };
@@ -195,9 +194,12 @@ impl Session {
     }
 
     async fn all_exist(&self, tables: &[&str]) -> Result<bool, Failure> {
-        let names: Vec<_> = tables.iter().map(|table| quoted(table)).collect();
-        let sql = "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) name";
-        let row = self.row("cannot look for tables", sql, &[&names]).await?;
+        // Not `to_regclass` alone: within a transaction it goes on not finding what was not there
+        // when the session looked before, since only access to a table refreshes what it knows.
+        let sql = "SELECT bool_and(EXISTS (SELECT FROM pg_class c WHERE c.relname = name
+                                             AND pg_table_is_visible(c.oid)))
+                     FROM unnest($1::text[]) name";
+        let row = self.row("cannot look for tables", sql, &[&tables]).await?;
         Ok(row.get::<_, Option<bool>>(0).unwrap_or(true))
     }
 }

@@ -128,7 +128,7 @@ impl ToSql for Array<'_> {
                 out.put_i32(8);
                 out.put_f64(values[row as usize]);
             }),
-            Values::Timestamp { micros, .. } => self.rows.iter().for_each(|&row| {
+            Values::Timestamp(micros) => self.rows.iter().for_each(|&row| {
                 out.put_i32(8);
                 out.put_i64(micros[row as usize] - POSTGRES_EPOCH);
             }),

@@ -6,14 +6,18 @@ use std::collections::BTreeMap;
 use super::session::Session;
 use super::{PostgresConfig, PostgresSink};
 use crate::connector::{Claim, Commit, Point, Progress, Sink, SinkContext, Table};
-use crate::record::{Batch, Kind};
+use crate::record::{Batch, BatchBuilder, Kind};
 use crate::time::Timestamp;
 
 type Row = (String, i64);
+type Batches = &'static [(Kind, &'static [(&'static str, i64)])];
 
 fn batch(kind: Kind, rows: &[(&str, i64)]) -> Batch<Row> {
-    let values = rows.iter().map(|(key, n)| ((*key).to_owned(), *n)).collect();
-    Batch::new(values, vec![Timestamp::MIN; rows.len()]).with_kind(kind)
+    let mut builder = BatchBuilder::with_capacity(rows.len());
+    for (key, n) in rows {
+        builder.push(((*key).to_owned(), *n), Timestamp::MIN, None);
+    }
+    builder.finish(None, kind)
 }
 
 #[test]
@@ -49,7 +53,7 @@ fn d3_a_final_row_replaces_running_ones_and_is_not_replaced_by_them() {
     writer.recover(&claim).unwrap();
     let (w, noted) = (Timestamp::MIN, BTreeMap::new());
     let progress = Progress { point: Point::Watermark { groups: (0, 255), w, noted }, rows: 0 };
-    let commits: [&[(Kind, &[(&str, i64)])]; 2] = [
+    let commits: [Batches; 2] = [
         &[(Kind::Running, &[("a", 1), ("b", 1)]), (Kind::Running, &[("a", 2)])],
         &[(Kind::Final, &[("a", 4)]), (Kind::Running, &[("a", 3), ("b", 2)])],
     ];

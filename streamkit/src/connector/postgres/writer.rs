@@ -81,7 +81,8 @@ impl<T: Data> Writer<T> {
             None => self.connect().await?,
         };
         let link = self.link.insert(link);
-        let place = Place { table: &link.progress, job: &claim.job, sink: &claim.sink };
+        let (job, sink) = (&self.context.job, &self.context.sink);
+        let place = Place { table: &link.progress, job, sink };
         if !link.locked {
             lease::lock(&link.session, place, claim, &self.lost).await?;
             link.locked = true;
@@ -197,7 +198,8 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
                 Err(Failed::Deciding(failure)) => (failure, true),
             };
             self.give_up(&failure).await;
-            if deciding && failure.lost {
+            // What no second attempt could cure is said at once; the next start finds out the rest.
+            if deciding && failure.lost && failure.error.is_retriable() {
                 tracing::warn!(error = %failure.error, "it is not known whether a commit was done");
                 return Ok(Commit::Unknown);
             }

@@ -124,14 +124,17 @@ pub(super) fn fit<T>(found: &[FoundColumn], table: &Table<T>, file: &str) -> Res
     }
 }
 
-/// Appends a time as `2026-01-01T00:00:00Z`, or with that many digits of the second.
-pub(super) fn write_time(text: &mut String, micros: i64, digits: u8) {
+/// Appends a time as `2026-01-01T00:00:00Z`, or with as many digits of the second as the column has.
+pub(super) fn write_time(text: &mut String, micros: i64, column: ColumnKind) {
     let time = DateTime::from_timestamp_micros(micros).unwrap_or_default();
     let (year, month, day) = (time.year(), time.month(), time.day());
     let (hour, minute, second) = (time.hour(), time.minute(), time.second());
     let written = write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
     debug_assert!(written.is_ok(), "writing to a string cannot fail");
-    let digits = digits.min(6);
+    let digits = match column {
+        ColumnKind::Timestamp { digits } => digits.min(6),
+        ColumnKind::Text | ColumnKind::BigInt | ColumnKind::Double => 0,
+    };
     if digits > 0 {
         let fraction = micros.rem_euclid(1_000_000) / 10_i64.pow(6 - u32::from(digits));
         let _ = write!(text, ".{fraction:0width$}", width = usize::from(digits));
@@ -156,7 +159,7 @@ mod tests {
     fn times_have_the_digits_of_their_column() {
         let text = |micros, digits| {
             let mut text = String::new();
-            write_time(&mut text, micros, digits);
+            write_time(&mut text, micros, ColumnKind::Timestamp { digits });
             text
         };
         assert_eq!(text(1_767_225_600_123_456, 6), "2026-01-01T00:00:00.123456Z");

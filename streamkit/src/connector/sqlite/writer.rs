@@ -118,20 +118,21 @@ impl<T: Data> Writer<T> {
         let mut time = String::new();
         for &row in order {
             let index = row as usize;
-            for (n, values) in (1..).zip(self.rows.columns()) {
+            let columns = self.table.columns().iter().zip(self.rows.columns());
+            for (n, (column, values)) in (1..).zip(columns) {
                 match values {
                     Values::Text { .. } => statement.raw_bind_parameter(n, values.text(row))?,
                     Values::BigInt(values) => statement.raw_bind_parameter(n, values[index])?,
                     // It would be stored as NULL.
                     Values::Double(values) if values[index].is_nan() => {
-                        let column = &self.table.columns()[n - 1].name;
+                        let column = &column.name;
                         let problem = format!("column {column}: NaN, which SQLite cannot store");
                         return Err(RowError::Value(problem));
                     }
                     Values::Double(values) => statement.raw_bind_parameter(n, values[index])?,
-                    Values::Timestamp { micros, digits } => {
+                    Values::Timestamp(micros) => {
                         time.clear();
-                        schema::write_time(&mut time, micros[index], *digits);
+                        schema::write_time(&mut time, micros[index], column.kind);
                         statement.raw_bind_parameter(n, time.as_str())?;
                     }
                 }
@@ -190,8 +191,7 @@ fn stored(
 /// Makes `owner` the only one who can commit; `None` if the progress is of another lineage.
 fn take(
     connection: &mut Connection,
-    claim: &Claim,
-    owner: &str,
+    [job, sink, lineage, owner]: [&str; 4],
 ) -> Result<Option<(i64, Option<String>)>, rusqlite::Error> {
     let transaction = begin(connection)?;
     // A row without progress stands for no rows: a job of another lineage ended between its claim
@@ -205,7 +205,7 @@ fn take(
                     updated_at = excluded.updated_at
               WHERE p.lineage = excluded.lineage OR p.progress IS NULL
              RETURNING version, progress",
-            [&claim.job, &claim.sink, &claim.lineage, owner],
+            [job, sink, lineage, owner],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
@@ -220,9 +220,9 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         let failed = |error| self.database.failure("cannot claim the sink's progress", error);
         let mut connection = self.database.lock();
         let owner = random_owner(&self.context.instance);
-        let Some((version, progress)) = take(&mut connection, claim, &owner).map_err(failed)?
-        else {
-            let (job, sink) = (&claim.job, &claim.sink);
+        let (job, sink) = (&self.context.job, &self.context.sink);
+        let taken = take(&mut connection, [job, sink, &claim.lineage, &owner]);
+        let Some((version, progress)) = taken.map_err(failed)? else {
             let found = stored(&connection, job, sink, "lineage").map_err(failed)?;
             let (lineage, when) = found.unwrap_or_default();
             return Err(Error::fenced(format!(

@@ -25,10 +25,7 @@ pub(crate) enum Values {
     BigInt(Vec<i64>),
     Double(Vec<f64>),
     /// Microseconds since 1970, in years 1 to 9999.
-    Timestamp {
-        micros: Vec<i64>,
-        digits: u8,
-    },
+    Timestamp(Vec<i64>),
 }
 
 /// 0001-01-01T00:00:00Z and 10000-01-01T00:00:00Z. Both databases can store any time between them,
@@ -42,7 +39,7 @@ impl Values {
             ColumnKind::Text => Self::Text { text: String::new(), ends: vec![] },
             ColumnKind::BigInt => Self::BigInt(vec![]),
             ColumnKind::Double => Self::Double(vec![]),
-            ColumnKind::Timestamp { digits } => Self::Timestamp { micros: vec![], digits },
+            ColumnKind::Timestamp { .. } => Self::Timestamp(vec![]),
         }
     }
 
@@ -52,7 +49,7 @@ impl Values {
                 text.clear();
                 ends.clear();
             }
-            Self::BigInt(values) | Self::Timestamp { micros: values, .. } => values.clear(),
+            Self::BigInt(values) | Self::Timestamp(values) => values.clear(),
             Self::Double(values) => values.clear(),
         }
     }
@@ -80,7 +77,7 @@ impl Values {
     }
 
     pub(super) fn push_time(&mut self, value: Timestamp, to_digits: u8) -> Result<(), String> {
-        let Self::Timestamp { micros, .. } = self else { return Err(MISMATCH.to_owned()) };
+        let Self::Timestamp(micros) = self else { return Err(MISMATCH.to_owned()) };
         let value_micros = value.as_micros();
         if !(FIRST_MICROS..END_MICROS).contains(&value_micros) {
             return Err(format!("the time {value}, which is not in the years 1 to 9999"));
@@ -103,7 +100,7 @@ impl Values {
     fn compare(&self, a: u32, b: u32) -> Ordering {
         match self {
             Self::Text { .. } => self.text(a).cmp(self.text(b)),
-            Self::BigInt(values) | Self::Timestamp { micros: values, .. } => {
+            Self::BigInt(values) | Self::Timestamp(values) => {
                 values[a as usize].cmp(&values[b as usize])
             }
             Self::Double(values) => values[a as usize].total_cmp(&values[b as usize]),
@@ -148,7 +145,7 @@ impl<T> Rows<T> {
     pub(crate) fn text_bytes(&self) -> usize {
         let bytes = |values: &Values| match values {
             Values::Text { text, .. } => text.len(),
-            Values::BigInt(_) | Values::Double(_) | Values::Timestamp { .. } => 0,
+            Values::BigInt(_) | Values::Double(_) | Values::Timestamp(_) => 0,
         };
         self.columns.iter().map(bytes).sum()
     }
@@ -193,6 +190,7 @@ mod tests {
 
     use super::*;
     use crate::connector::TableRow;
+    use crate::record::BatchBuilder;
 
     #[derive(Debug, Clone)]
     struct Row {
@@ -211,13 +209,19 @@ mod tests {
         }
     }
 
-    fn rows(batches: &[(Kind, &[(i64, &str, u64)])]) -> Rows<Row> {
+    fn batch(kind: Kind, rows: impl IntoIterator<Item = Row>) -> Batch<Row> {
+        let mut builder = BatchBuilder::with_capacity(0);
+        rows.into_iter().for_each(|row| builder.push(row, Timestamp::MIN, None));
+        builder.finish(None, kind)
+    }
+
+    type Batches<'a> = &'a [(Kind, &'a [(i64, &'a str, u64)])];
+
+    fn rows(batches: Batches<'_>) -> Rows<Row> {
         let mut rows = Rows::new(Arc::new(Row::table()));
         for (kind, values) in batches {
             let row = |&(at, name, n): &(i64, &str, u64)| Row { at, name: name.to_owned(), n };
-            let values: Vec<_> = values.iter().map(row).collect();
-            let times = vec![Timestamp::from_micros(0); values.len()];
-            rows.push(&Batch::new(values, times).with_kind(*kind)).unwrap();
+            rows.push(&batch(*kind, values.iter().map(row))).unwrap();
         }
         rows
     }
@@ -279,7 +283,7 @@ mod tests {
             for (n, (is_final, at, name)) in writes.into_iter().enumerate() {
                 let kind = if is_final { Kind::Final } else { Kind::Running };
                 let row = Row { at, name: name.clone(), n: n as u64 };
-                rows.push(&Batch::new(vec![row], vec![Timestamp::MIN]).with_kind(kind)).unwrap();
+                rows.push(&batch(kind, [row])).unwrap();
                 let entry = map.entry((at, name)).or_insert((is_final, n as i64));
                 if is_final || !entry.0 {
                     *entry = (is_final, n as i64);

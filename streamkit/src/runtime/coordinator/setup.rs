@@ -91,6 +91,8 @@ impl Coordinator {
         }
         let names: Vec<SplitId> = splits.iter().map(|s| s.plan.split.id.clone()).collect();
         let split_names = Arc::new(Mutex::new(names));
+        let all_splits: Arc<[Arc<Split>]> =
+            splits.iter().map(|s| Arc::new(s.plan.split.clone())).collect();
         let restored_to: Arc<[u64]> = splits.iter().map(|s| s.plan.count_from).collect();
 
         let old = &found.recovered.manifest.plan;
@@ -108,6 +110,7 @@ impl Coordinator {
                     tracker: &tracker,
                     signals: &signals,
                     restored_to: &restored_to,
+                    splits: &all_splits,
                     aggregates: &aggregates,
                     ended: &ended_sender,
                 },
@@ -477,6 +480,7 @@ struct BuildParts<'a> {
     tracker: &'a Arc<Tracker>,
     signals: &'a Arc<[Arc<Signal>]>,
     restored_to: &'a Arc<[u64]>,
+    splits: &'a Arc<[Arc<Split>]>,
     aggregates: &'a Arc<[Arc<str>]>,
     ended: &'a Sender<Ended>,
 }
@@ -495,6 +499,7 @@ fn build_worker(
         gauges: Gauges::default(),
         acks: Default::default(),
         restored_to: Arc::clone(parts.restored_to),
+        splits: Arc::clone(parts.splits),
         queue: config.queue,
     };
     let (mut sources, mut plans) = (vec![], vec![]);
