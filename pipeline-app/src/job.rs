@@ -79,7 +79,7 @@ pub fn user_activity(
 ) -> Job {
     let job = Job::new("user-activity");
     let mut watermarks =
-        WatermarkStrategy::bounded_out_of_orderness(times.watermark_delay, Activity::time)
+        WatermarkStrategy::bounded_out_of_orderness(times.watermark_delay, time_of)
             .max_future(times.max_future);
     if let Some(timeout) = times.idle_timeout {
         watermarks = watermarks.idle_after(timeout);
@@ -123,6 +123,11 @@ pub fn user_activity(
     let late = page_views.late().union(&active_users.late()).union(&sessions.late());
     late.sink("late records", outputs.late);
     job
+}
+
+/// The event time, as the engine counts it.
+pub fn time_of(activity: &Activity) -> Timestamp {
+    Timestamp::from_micros(activity.event_time())
 }
 
 #[track_caller]

@@ -13,8 +13,8 @@ use streamkit::connector::{DeadLetter, Sink};
 use streamkit::prelude::LateRecord;
 use streamkit::time::{Timestamp, minutes, seconds};
 
-use crate::config::{Config, Input, KafkaConfig, Mode};
-use crate::job::{Outputs, Processed};
+use crate::config::{Config, Input, KafkaConfig, ModeKind};
+use crate::job::{Outputs, Processed, time_of};
 use crate::model::{self, Activity, Reason, Reject, enriched};
 
 /// The tables' definitions, as the database's own tools read them too.
@@ -42,7 +42,7 @@ pub async fn outputs(config: &Config) -> Result<Outputs> {
         }
     }
     if config.outputs.lake {
-        let roll = if config.mode == Mode::Real { minutes(5) } else { seconds(30) };
+        let roll = if config.mode.kind == ModeKind::Real { minutes(5) } else { seconds(30) };
         outputs.lake = Some(Box::new(lake(&config.lake_path, roll)));
     }
     if !config.outputs.enriched {
@@ -73,8 +73,8 @@ fn sqlite(path: &Path, outputs: &mut Outputs) -> Result<()> {
 }
 
 fn lake(path: &Path, roll: Duration) -> LakeSink<Processed> {
-    LakeSink::new(path, |row: &Processed| row.activity.time())
-        .timestamp("event_time", |row| row.activity.time())
+    LakeSink::new(path, |row: &Processed| time_of(&row.activity))
+        .timestamp("event_time", |row| time_of(&row.activity))
         .text("user_id", |row| row.activity.user_id())
         .text_or_null("page_url", |row| row.activity.page_url())
         .text("event_type", |row| row.activity.event_type())

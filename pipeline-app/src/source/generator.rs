@@ -33,7 +33,7 @@ impl GeneratorSource {
 
     /// What the splits remember: the start time, and what the content depends on besides.
     fn memo(&self, start: i64) -> String {
-        let options = GeneratorOptions { start_time: start, ..self.options.clone() };
+        let options = GeneratorOptions { start_time_micros: start, ..self.options.clone() };
         format!("start={start} options={:016x}", options.fingerprint())
     }
 
@@ -50,7 +50,7 @@ impl GeneratorSource {
                 "the generator's options are not those that this data folder was made with: use the same options, another --data-dir, or `pipeline-app reset`",
             ));
         }
-        let options = GeneratorOptions { start_time: start, ..self.options.clone() };
+        let options = GeneratorOptions { start_time_micros: start, ..self.options.clone() };
         Generator::new(&options)
             .map_err(|e| Error::user("the generator's options are wrong").because(e))
     }

@@ -1,0 +1,21 @@
+//! Real-time user-activity analytics: the ready-to-run job made with streamkit.
+//!
+//! The binary of this crate is [`cli`] and a few lines. The parts are a library so that tests can
+//! use them; nothing here is meant as an interface for other programs.
+//!
+//! ```text
+//! flags, environment, .env, pipeline.toml ─ config ─ run ─ job ─┬ status   what a terminal shows
+//!                                                               ├ http     what a monitor asks
+//!                                                               └ summary  what is left at the end
+//! ```
+
+pub mod cli;
+pub mod config;
+pub mod generate;
+pub mod job;
+pub mod model;
+pub mod outputs;
+pub mod rows;
+pub mod source;
+pub mod status;
+mod text;
