@@ -16,6 +16,7 @@ pub mod job;
 pub mod model;
 pub mod outputs;
 pub mod rows;
+pub mod run;
 pub mod source;
 pub mod status;
 mod text;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use streamkit::connector::file::LinesSink;
-use streamkit::connector::kafka::{KafkaTarget, KafkaSink, ProducerRecord};
+use streamkit::connector::kafka::{KafkaSink, ProducerRecord};
 use streamkit::connector::parquet::LakeSink;
 use streamkit::connector::postgres::{PostgresConfig, PostgresSink};
 use streamkit::connector::sqlite::{SqliteDatabase, SqliteSink};
@@ -13,7 +13,7 @@ use streamkit::connector::{DeadLetter, Sink};
 use streamkit::prelude::LateRecord;
 use streamkit::time::{Timestamp, minutes, seconds};
 
-use crate::config::{Config, Input, KafkaConfig, ModeKind};
+use crate::config::{Config, KafkaConfig, ModeKind};
 use crate::job::{Outputs, Processed, time_of};
 use crate::model::{self, Activity, Reason, Reject, enriched};
 
@@ -85,13 +85,7 @@ fn lake(path: &Path, roll: Duration) -> LakeSink<Processed> {
 }
 
 fn topics(config: &Config, kafka: &KafkaConfig) -> Outputs {
-    let mut target = KafkaTarget::new(&kafka.bootstrap, &config.topics.group);
-    if matches!(config.input, Input::Kafka) {
-        target = target.topics_like(&config.topics.input);
-    }
-    for (property, value) in &kafka.properties {
-        target = target.set(property, value);
-    }
+    let target = crate::run::target(config, kafka);
     let name = config.topics.clone();
     let enriched_record = |row: &Processed, _: Timestamp, record: &mut ProducerRecord| {
         if let Some(key) = row.activity.key() {

@@ -1,22 +1,18 @@
 //! The built-in generator as a source: what `cargo run -p pipeline-app` reads.
 //!
-//! Event time starts some hours back and catches up at full speed, so that there is something to
-//! see at once; from then on records come as they would arrive. Content is a function of the seed,
+//! Event time starts where the options say, two hours back by default, and catches up at full speed,
+//! so that there is something to see at once; from then on records come as they would arrive. Content is a function of the seed,
 //! the options and the start time; the start time is remembered with the splits, so that a restart
 //! goes on where the job was.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use streamkit::connector::{RawRecord, ReadBatch, ReadStatus, Source, SplitReader, Wake};
-use streamkit::time::{Clock, SystemClock, Timestamp, hours};
+use streamkit::time::{Clock, SystemClock, Timestamp};
 use streamkit::{Error, Result, Split, SplitId};
 
 use crate::generate::{GeneratedSpan, Generator, GeneratorOptions, SplitGenerator};
-
-/// How far back event time starts.
-const HEAD_START: Duration = hours(2);
 
 /// A source of generated records.
 #[derive(Debug)]
@@ -64,8 +60,7 @@ impl Source for GeneratorSource {
     }
 
     fn splits(&self, known: &[Split]) -> Result<Vec<Split>> {
-        let now = self.clock.now().saturating_sub(HEAD_START).as_micros();
-        let start = now - now.rem_euclid(60_000_000);
+        let start = self.options.start_time_micros;
         let split = |i: u32| {
             let id = SplitId::new(format!("generator/{i}"));
             let seen = known.iter().find(|split| split.id == id).cloned();

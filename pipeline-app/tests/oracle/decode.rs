@@ -37,7 +37,7 @@ pub enum Decoded {
     Dead {
         /// The first reason that applies.
         reason: &'static str,
-        /// The field it is about. For `duplicate_field` the first of [`FIELDS`] given twice.
+        /// The field it is about. For `duplicate_field` the one whose repetition comes first.
         field: Option<&'static str>,
     },
 }
@@ -61,9 +61,10 @@ fn valid_event(value: Option<&[u8]>, latest: Option<i64>) -> Result<Event, Reaso
     let Ok(text) = std::str::from_utf8(bytes) else { return Err(("bad_utf8", None)) };
     let Ok(value) = json::parse(text) else { return Err(("bad_json", None)) };
     let Json::Object(members) = value else { return Err(("not_an_object", None)) };
-    for field in FIELDS {
-        if members.iter().filter(|member| member.name == field).count() > 1 {
-            return Err(("duplicate_field", Some(field)));
+    for (i, member) in members.iter().enumerate() {
+        let known = FIELDS.into_iter().find(|field| member.name == *field);
+        if known.is_some() && members[..i].iter().any(|before| before.name == member.name) {
+            return Err(("duplicate_field", known));
         }
     }
 
@@ -125,6 +126,7 @@ fn event_time(value: Option<&Json>, latest: Option<i64>) -> Result<i64, Reason> 
     let time = match value {
         None => return Err(("missing_field", field)),
         Some(Json::Text(text)) if text.is_empty() => return Err(("empty_field", field)),
+        Some(Json::Text(text)) if text.contains('\0') => return Err(("nul_character", field)),
         Some(Json::Text(text)) => time::parse_text(text).or_else(|| time::parse_number(text)),
         Some(Json::Number(number)) => time::parse_number(number),
         Some(_) => return Err(("wrong_type", field)),

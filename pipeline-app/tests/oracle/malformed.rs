@@ -219,7 +219,7 @@ fn wrong_fields(cases: &mut Cases) {
     for field in ["user_id", "event_type", "page_url", "event_time"] {
         cases.field("empty_field", field, &["\"\""]);
     }
-    for field in ["user_id", "event_type", "page_url"] {
+    for field in ["user_id", "event_type", "page_url", "event_time"] {
         cases.field("nul_character", field, &["\"\\u0000\"", "\"a\\u0000b\""]);
     }
     for (field, max) in [("user_id", 512), ("event_type", 128), ("page_url", 2048)] {

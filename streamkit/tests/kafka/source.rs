@@ -210,6 +210,35 @@ fn a_position_out_of_range_stops_with_a_clear_error() {
 }
 
 #[test]
+fn retention_that_overtakes_a_reader_is_an_error_and_no_gap() {
+    let Some(broker) = broker("overtaken") else { return };
+    let topic = create(&broker, "overtaken", 1, &[]);
+    let producer = producer(&broker, None);
+    let value = "v".repeat(1_000);
+    for i in 0..40_000 {
+        let record = BaseRecord::<str, str>::to(&topic).partition(0).payload(&value);
+        producer.send(record).map_err(|(e, _)| e).unwrap();
+        if i % 1_000 == 0 {
+            producer.flush(seconds(10)).unwrap();
+        }
+    }
+    producer.flush(seconds(30)).unwrap();
+    // More than what is fetched ahead, so that the reader has to ask for it again.
+    let source = KafkaSource::new(&broker, topic.as_str()).buffer_bytes(1 << 20);
+    let mut reading = Reading::open(&source, 0, 0);
+    reading.until("some", |reading, _| !reading.records.is_empty());
+    std::thread::sleep(millis(500));
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, 0, Offset::Offset(39_990)).unwrap();
+    wait(admin(&broker).delete_records(&list, &AdminOptions::new())).unwrap();
+    let error = reading.failure().to_string();
+    for part in [topic.as_str(), "partition 0", "39990 to 40000", "retention"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert!(reading.records.iter().zip(0..).all(|(r, n)| r.offset == n), "a gap");
+}
+
+#[test]
 fn a_topic_that_is_deleted_while_it_is_read_is_an_error() {
     let Some(broker) = broker("deleted") else { return };
     let topic = create(&broker, "deleted", 1, &[]);
@@ -260,6 +289,12 @@ fn t8_an_outage_voids_the_evidence_and_the_broker_s_return_restores_it() {
     assert_eq!((reading.values().join(""), reading.next), ("ab".to_owned(), 2));
     send(&producer, "outage", 0, &["c"]);
     reading.until("the new one", |reading, _| reading.values().join("") == "abc");
+
+    // Closing must not wait for a broker that is gone.
+    cluster.broker_down(1).unwrap();
+    let clock = SystemClock::new();
+    drop((reading, source));
+    assert!(clock.elapsed() < seconds(6));
 }
 
 #[test]
@@ -273,7 +308,6 @@ fn a_wrong_password_is_said_at_start() {
     let error = source.splits(&[]).unwrap_err().to_string();
     assert!(error.contains("security") && error.contains(&broker), "{error}");
     assert!(!error.contains("canary"), "{error}");
-    println!("{error}");
 }
 
 #[test]

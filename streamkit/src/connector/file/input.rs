@@ -51,6 +51,15 @@ impl Input {
         Self::new(path, split::open(path)?)
     }
 
+    /// The file, if it is a plain one.
+    pub(super) fn plain(&self) -> Option<&Plain> {
+        match self {
+            Self::Plain(plain) => Some(plain),
+            #[cfg(feature = "gzip")]
+            Self::Gzip(_) => None,
+        }
+    }
+
     /// Appends up to `limit` bytes; none means that this is the end, as the file is now. Bytes may
     /// have been appended before an error.
     pub(super) fn read(&mut self, into: &mut Vec<u8>, limit: usize) -> io::Result<usize> {

@@ -176,11 +176,8 @@ impl LineReader {
 
     fn unreadable(&self, line: u64, cause: std::io::Error) -> Error {
         let what = format!("cannot read line {line} (the first is 0) of {}", self.path().display());
-        match &self.input {
-            Input::Plain(_) => Error::external(what).because(cause),
-            #[cfg(feature = "gzip")]
-            Input::Gzip(_) => Error::corrupt(what).because(cause),
-        }
+        let error = if self.input.plain().is_some() { Error::external } else { Error::corrupt };
+        error(what).because(cause)
     }
 
     /// Gives out lines of the arena; returns how many bytes that were.
@@ -224,7 +221,7 @@ impl LineReader {
             }
             return Ok(ReadStatus::Ended);
         };
-        let Input::Plain(plain) = &self.input else {
+        let Some(plain) = self.input.plain() else {
             return Err(Error::internal("a packed file cannot be followed"));
         };
         let gone = |why: &str| {
@@ -291,7 +288,7 @@ impl SplitReader for LineReader {
 
     /// Exact at the end; before it, estimated from the lines so far and the bytes to come.
     fn lag(&self) -> Option<u64> {
-        let Input::Plain(plain) = &self.input else { return None };
+        let plain = self.input.plain()?;
         let waiting = self.arena.len() - self.at;
         let unread = plain.length.saturating_sub(plain.offset);
         if unread == 0 && waiting == 0 {

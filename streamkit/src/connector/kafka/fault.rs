@@ -10,7 +10,9 @@ use crate::error::Error;
 pub(super) enum Fault {
     /// Another process has taken over.
     Fenced,
-    /// Settings or rights: a person must do something.
+    /// The broker does not let this client in: a person must do something.
+    Access,
+    /// Settings, rights or records: a person must do something.
     Settings,
     /// There is no connection, or no answer: it may come back by itself.
     Network,
@@ -30,8 +32,9 @@ pub(super) fn fault(code: Code) -> Fault {
         | Code::SaslAuthenticationFailed
         | Code::UnsupportedSASLMechanism
         | Code::IllegalSASLState
-        | Code::SSL
-        | Code::TopicAuthorizationFailed
+        | Code::SSL => Fault::Access,
+
+        Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed
         | Code::TransactionalIdAuthorizationFailed
@@ -76,7 +79,7 @@ pub(super) fn fail(what: impl Into<String>, error: KafkaError) -> Error {
     }
     match error.rdkafka_error_code().map_or(Fault::Other, fault) {
         Fault::Fenced => Error::fenced(what),
-        Fault::Settings => Error::user(what),
+        Fault::Access | Fault::Settings => Error::user(what),
         Fault::Network | Fault::Other => Error::external(what).retriable(),
     }
     // As text: the client's error repeats its cause in its own words.

@@ -11,51 +11,38 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::consumer::BaseConsumer;
 
-use super::fault::fail;
-use super::flow::{self, Load, Switch};
-use super::lane::{ChunkBuilder, Lane};
-use super::native;
-use super::observer::{End, Observer};
-use super::query::{out_of_range, watermarks};
+use super::fetching::Work;
+use super::lane::Lane;
+use super::observer::Observer;
 use crate::error::{Error, Result};
-use crate::time::{Clock, SystemClock, millis, seconds};
+use crate::time::seconds;
 
 /// The consumer of a source.
 pub(super) type Client = BaseConsumer<Observer>;
 
-/// Records taken from the client before they are handed on, if it has that many at hand.
-const BURST: usize = 4_096;
-/// How long a poll may wait for a record. A command waits as long.
-const POLL: Duration = millis(20);
-/// How long a poll may wait while a partition is paused or none is there: somebody may want one.
-const SHORT_POLL: Duration = millis(5);
-/// How often the cached watermarks are looked at.
-const LOOK: Duration = millis(250);
-/// After an outage: how often the end of a partition is asked for again.
-const ASK_AGAIN: Duration = seconds(2);
-
-enum Command {
+/// What the thread is to do.
+pub(super) enum Command {
+    /// Fetch the lane's partition from this position on.
     Open(Arc<Lane>, u64),
+    /// Stop that.
     Close(Arc<Lane>),
 }
 
 /// What the thread and those who use it share.
-struct Shared {
+#[derive(Default)]
+pub(super) struct Shared {
     commands: Mutex<Vec<Command>>,
-    stop: AtomicBool,
+    pub(super) stop: AtomicBool,
     /// The thread waits for a reader to make room.
-    parked: AtomicBool,
+    pub(super) parked: AtomicBool,
 }
 
 impl Shared {
-    fn commands(&self) -> MutexGuard<'_, Vec<Command>> {
+    pub(super) fn commands(&self) -> MutexGuard<'_, Vec<Command>> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,22 +58,9 @@ pub(super) struct Fetcher {
 impl Fetcher {
     pub(super) fn start(client: Client, topic: Arc<str>, buffer: usize) -> Result<Self> {
         let client = Arc::new(client);
-        let shared = Arc::new(Shared {
-            commands: Mutex::default(),
-            stop: AtomicBool::new(false),
-            parked: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::default());
         let (done, over) = bounded(1);
-        let work = Work {
-            client: Arc::clone(&client),
-            shared: Arc::clone(&shared),
-            topic,
-            buffer,
-            feeds: vec![],
-            outages: 0,
-            clock: SystemClock::new(),
-            looked: Duration::ZERO,
-        };
+        let work = Work::new(Arc::clone(&client), Arc::clone(&shared), topic, buffer);
         let thread = std::thread::Builder::new()
             .name("kafka-fetch".to_owned())
             .spawn(move || {
@@ -134,284 +108,6 @@ impl Drop for Fetcher {
         self.thread.unpark();
         if self.over.recv_timeout(seconds(5)) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("a kafka consumer could not be closed within 5 s; left behind");
-        }
-    }
-}
-
-/// A partition, as the thread sees it.
-struct Feed {
-    lane: Arc<Lane>,
-    /// No record before this one is handed on.
-    next: u64,
-    chunk: ChunkBuilder,
-    paused: bool,
-    end: Option<End>,
-    /// The end was known before an outage and has to be found again: asked for at that time.
-    asked: Option<Duration>,
-}
-
-impl Feed {
-    fn flush(&mut self) {
-        if !self.chunk.is_empty() {
-            self.lane.push(self.chunk.finish());
-        }
-    }
-
-    fn load(&self) -> Load {
-        Load { bytes: self.lane.load(), paused: self.paused, at_end: self.end.is_some() }
-    }
-}
-
-struct Work {
-    client: Arc<Client>,
-    shared: Arc<Shared>,
-    topic: Arc<str>,
-    buffer: usize,
-    /// Indexed by partition.
-    feeds: Vec<Option<Feed>>,
-    outages: u64,
-    clock: SystemClock,
-    looked: Duration,
-}
-
-impl Work {
-    fn run(mut self) {
-        while !self.shared.stop.load(Ordering::Acquire) {
-            self.obey();
-            self.look();
-            let count = self.feeds.iter().flatten().count();
-            let limit = flow::lane_limit(self.buffer, count);
-            self.switch(limit);
-            if flow::should_wait(self.feeds.iter().flatten().map(Feed::load), limit) {
-                self.wait();
-            }
-            let paused = self.feeds.iter().flatten().any(|feed| feed.paused);
-            self.burst(if paused || count == 0 { SHORT_POLL } else { POLL });
-        }
-        let _ = self.client.unassign();
-    }
-
-    fn feed(&mut self, partition: i32) -> Option<&mut Feed> {
-        self.feeds.get_mut(usize::try_from(partition).ok()?)?.as_mut()
-    }
-
-    fn one(&self, partition: i32, offset: Offset) -> TopicPartitionList {
-        let mut list = TopicPartitionList::with_capacity(1);
-        // Fails for offsets that cannot be written only; these come from numbers.
-        let _ = list.add_partition_offset(&self.topic, partition, offset);
-        list
-    }
-
-    fn obey(&mut self) {
-        let commands = std::mem::take(&mut *self.shared.commands());
-        for command in commands {
-            match command {
-                Command::Open(lane, position) => self.open(lane, position),
-                Command::Close(lane) => {
-                    // Not if the partition was opened again meanwhile.
-                    let ours = |feed: &mut Feed| Arc::ptr_eq(&feed.lane, &lane);
-                    if self.feed(lane.partition).is_some_and(ours) {
-                        self.forget(lane.partition);
-                    }
-                }
-            }
-        }
-    }
-
-    fn forget(&mut self, partition: i32) {
-        if let Some(feed) = usize::try_from(partition).ok().and_then(|i| self.feeds.get_mut(i)) {
-            *feed = None;
-            let list = self.one(partition, Offset::Invalid);
-            let _ = self.client.incremental_unassign(&list);
-        }
-    }
-
-    fn open(&mut self, lane: Arc<Lane>, position: u64) {
-        let (partition, offset) = (lane.partition, i64::try_from(position).unwrap_or(i64::MAX));
-        if self.feed(partition).is_some() {
-            self.forget(partition);
-        }
-        let Ok(index) = usize::try_from(partition) else { return };
-        if self.feeds.len() <= index {
-            self.feeds.resize_with(index + 1, || None);
-        }
-        let feed = Feed {
-            lane,
-            next: position,
-            chunk: ChunkBuilder::default(),
-            paused: false,
-            end: None,
-            asked: None,
-        };
-        let list = self.one(partition, Offset::Offset(offset));
-        if let Err(error) = self.client.incremental_assign(&list) {
-            let what = format!("cannot read topic {} partition {partition}", self.topic);
-            feed.lane.fail(fail(what, error));
-        }
-        self.feeds[index] = Some(feed);
-    }
-
-    /// Looks after what no record tells: outages, and ends that are none any more.
-    fn look(&mut self) {
-        let now = self.clock.elapsed();
-        let outages = self.client.context().outages();
-        if outages == self.outages && now.saturating_sub(self.looked) < LOOK {
-            return;
-        }
-        self.looked = now;
-        let outage = outages != self.outages;
-        self.outages = outages;
-        for feed in self.feeds.iter_mut().flatten() {
-            let partition = feed.lane.partition;
-            let cached = native::cached_watermarks(self.client.client(), &self.topic, partition);
-            if let Some((_, high)) = cached {
-                feed.lane.set_high(high);
-                // Records of an open transaction lie behind the end that was reported.
-                if let Some(end) = &mut feed.end
-                    && end.high != high
-                {
-                    end.high = high;
-                    feed.lane.set_end(Some(*end));
-                }
-            }
-            if outage && feed.end.take().is_some() {
-                feed.lane.set_end(None);
-                feed.asked = Some(Duration::ZERO);
-            }
-            // The client reports an end once. A seek to where it stands makes it fetch and report
-            // again, as soon as the broker answers.
-            if let Some(asked) = feed.asked
-                && now.saturating_sub(asked) >= ASK_AGAIN
-            {
-                feed.asked = Some(now);
-                let offset = Offset::Offset(i64::try_from(feed.next).unwrap_or(i64::MAX));
-                let _ = self.client.seek(&self.topic, partition, offset, Duration::ZERO);
-            }
-        }
-    }
-
-    fn switch(&mut self, limit: usize) {
-        for index in 0..self.feeds.len() {
-            let Some(feed) = &self.feeds[index] else { continue };
-            let list = || self.one(feed.lane.partition, Offset::Invalid);
-            let (done, paused) = match flow::switch(feed.load(), limit) {
-                Switch::Leave => continue,
-                Switch::Pause => (self.client.pause(&list()), true),
-                Switch::Resume => (self.client.resume(&list()), false),
-            };
-            if let (Ok(()), Some(feed)) = (done, &mut self.feeds[index]) {
-                feed.paused = paused;
-            }
-        }
-    }
-
-    /// Waits for a reader to make room. Not for long: what the client has to say must be heard.
-    fn wait(&self) {
-        self.shared.parked.store(true, Ordering::Release);
-        std::thread::park_timeout(millis(20));
-        self.shared.parked.store(false, Ordering::Release);
-    }
-
-    /// Takes what the client has, waiting for the first record only.
-    fn burst(&mut self, wait: Duration) {
-        let client = Arc::clone(&self.client);
-        let mut wait = wait;
-        for _ in 0..BURST {
-            match client.poll(wait) {
-                None => break,
-                Some(Ok(message)) => {
-                    let offset = u64::try_from(message.offset()).unwrap_or(0);
-                    let Some(feed) = self.feed(message.partition()) else { continue };
-                    if offset < feed.next {
-                        continue;
-                    }
-                    let time = message.timestamp().to_millis();
-                    feed.chunk.push(offset, time, message.key(), message.payload());
-                    feed.next = offset + 1;
-                    feed.end = None;
-                    feed.asked = None;
-                    if feed.chunk.is_full() {
-                        feed.flush();
-                    }
-                }
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.end(partition),
-                Some(Err(error)) => self.trouble(error),
-            }
-            wait = Duration::ZERO;
-        }
-        self.feeds.iter_mut().flatten().for_each(Feed::flush);
-    }
-
-    fn end(&mut self, partition: i32) {
-        let end = self.client.context().take_end();
-        let cached = native::cached_watermarks(self.client.client(), &self.topic, partition);
-        let Some(feed) = self.feed(partition) else { return };
-        // Without words that can be read, the position after the last record is a safe answer.
-        let end = end.unwrap_or_else(|| End {
-            offset: feed.next,
-            high: cached.map_or(u64::MAX, |(_, high)| high),
-        });
-        if end.offset < feed.next {
-            return;
-        }
-        feed.flush();
-        feed.next = end.offset;
-        feed.end = Some(end);
-        feed.asked = None;
-        feed.lane.set_end(Some(end));
-    }
-
-    fn trouble(&mut self, error: KafkaError) {
-        match error.rdkafka_error_code() {
-            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => {
-                self.find_out_of_range(error);
-            }
-            Some(
-                Code::BadMessage
-                | Code::InvalidMessage
-                | Code::BadCompression
-                | Code::InvalidMessageSize
-                | Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::SaslAuthenticationFailed
-                | Code::UnknownTopicOrPartition
-                | Code::UnknownTopic
-                | Code::UnknownPartition
-                | Code::UnknownTopicId
-                | Code::Fatal,
-            ) => self.fail_all(error),
-            // Passes by itself; the evidence of ends is void (the observer counts outages).
-            _ => tracing::debug!("kafka topic {}: {error}", self.topic),
-        }
-    }
-
-    fn fail_all(&mut self, error: KafkaError) {
-        for feed in self.feeds.iter_mut().flatten() {
-            feed.flush();
-            let what = format!(
-                "cannot read topic {} partition {} from offset {} on",
-                self.topic, feed.lane.partition, feed.next
-            );
-            feed.lane.fail(fail(what, error.clone()));
-        }
-    }
-
-    /// The client does not say which partition it is.
-    fn find_out_of_range(&mut self, error: KafkaError) {
-        let mut found = false;
-        for feed in self.feeds.iter_mut().flatten() {
-            let partition = feed.lane.partition;
-            let Ok((low, high)) = watermarks(&self.client, &self.topic, partition) else {
-                continue;
-            };
-            if let Some(error) = out_of_range(&self.topic, partition, feed.next, low, high) {
-                feed.flush();
-                feed.lane.fail(error);
-                found = true;
-            }
-        }
-        if !found {
-            self.fail_all(error);
         }
     }
 }

@@ -1,9 +1,33 @@
 //! Kafka: a topic as a source, and as an exactly-once sink.
+//!
+//! A source reads each partition from the position that the job says. It never asks a consumer
+//! group where to go on: the group that [`KafkaSource::group`] names gets a copy of the job's
+//! positions, so that lag tools see the job, and that is all.
+//!
+//! A sink writes rows and its progress in one transaction of Kafka's. Each sink is a commit unit of
+//! its own:
+//!
+//! | what | name |
+//! |---|---|
+//! | transactional id | `<group>.<instance>.<sink>.0` |
+//! | its progress | the record `<job>/<sink>` of the compacted topic `<group>.progress` |
+//!
+//! Whoever starts with a transactional id shuts out whoever had it before and ends what that one
+//! has left open; then it reads the progress topic to its end. So after a crash, a lost reply, or
+//! with a second copy started by mistake, there is one answer to the question how far the sink has
+//! got, and one process that may go on from there.
+//!
+//! Downstream, only a reader with `isolation.level=read_committed` gets each row exactly once; that
+//! is not the default of most clients.
+//!
+//! The client is librdkafka. Whatever property of it a person sets is passed on, but for those that
+//! the promises above rest on. None of its types is part of this interface.
 
 mod close;
 mod config;
 mod fault;
 mod fetcher;
+mod fetching;
 mod flow;
 mod lane;
 mod ledger;

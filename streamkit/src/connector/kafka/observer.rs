@@ -99,16 +99,18 @@ impl ClientContext for Observer {
             return;
         }
         let fault = fault(code);
-        // At most once in 30 s for the same reason: the client sees to that.
-        tracing::warn!("kafka client: {reason}");
-        let mut trouble = lock(&self.trouble);
-        // That all brokers are down says less than why the last one is.
-        if code != Code::AllBrokersDown || trouble.is_none() {
-            *trouble = Some(Trouble { fault, text: reason.to_owned() });
+        // A broken connection has its own line in the log already.
+        match fault {
+            Fault::Network if code != Code::AllBrokersDown => tracing::debug!("kafka: {reason}"),
+            _ => tracing::warn!("kafka client: {reason}"),
         }
-        drop(trouble);
-        if fault != Fault::Settings {
+        if matches!(fault, Fault::Access | Fault::Network) {
             self.outages.fetch_add(1, Ordering::AcqRel);
+            let mut trouble = lock(&self.trouble);
+            // That all brokers are down says less than why the last one is.
+            if code != Code::AllBrokersDown || trouble.is_none() {
+                *trouble = Some(Trouble { fault, text: reason.to_owned() });
+            }
         }
     }
 }

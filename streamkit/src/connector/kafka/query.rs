@@ -29,7 +29,7 @@ pub(super) fn patiently<T>(
             Err(error) => error,
         };
         let trouble = observer.trouble();
-        let hopeless = trouble.as_ref().is_some_and(|t| t.fault == Fault::Settings);
+        let hopeless = trouble.as_ref().is_some_and(|t| t.fault == Fault::Access);
         if hopeless || clock.elapsed() >= PATIENCE {
             let why = trouble.map_or_else(String::new, |t| format!(" ({})", t.text));
             let what = format!(

@@ -154,6 +154,12 @@ impl KafkaTarget {
             admin.inner().fetch_metadata(Some(topic), wait)
         })?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
+        if let Some(code @ (Code::TopicAuthorizationFailed | Code::InvalidTopic)) =
+            found.and_then(|t| t.error()).map(Code::from)
+        {
+            let what = format!("topic {topic} cannot be used");
+            return Err(fail(what, KafkaError::MetadataFetch(code)));
+        }
         Ok(found.is_some_and(|t| t.error().is_none() && !t.partitions().is_empty()))
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::arrow_writer::ArrowWriterOptions;
-use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::basic::{Compression, Encoding, ZstdLevel};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::KeyValue;
 use ::parquet::file::properties::WriterProperties;
@@ -50,10 +50,14 @@ impl Format {
             .set_created_by(concat!("streamkit version ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_key_value_metadata(Some(vec![version]));
         for field in schema.fields() {
-            // Hardly any value comes twice: a dictionary would be built only to be given up.
+            // Hardly any value comes twice: a dictionary would be built only to be given up. But
+            // each is near the one before, and differences leave little for zstd to do: files are
+            // as small, and written half as fast again. (Spark reads them since 3.3.)
             if matches!(field.data_type(), DataType::Timestamp(..) | DataType::Int64) {
                 let column = ColumnPath::new(vec![field.name().clone()]);
-                properties = properties.set_column_dictionary_enabled(column, false);
+                properties = properties
+                    .set_column_dictionary_enabled(column.clone(), false)
+                    .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
             }
         }
         Ok(Self { schema, properties: properties.build() })

@@ -1,7 +1,8 @@
 //! The lake's writer: files by date, and commits.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{self, File};
+use std::path::PathBuf;
 
 use chrono::{Datelike, NaiveDate};
 
@@ -46,6 +47,8 @@ struct Transaction<T> {
     closed_bytes: usize,
     /// Grows with each batch, so that the file that has waited longest is known.
     turn: u64,
+    /// Where the files are.
+    folder: PathBuf,
 }
 
 struct Open<T> {
@@ -199,15 +202,21 @@ impl<T: Data> LakeWriter<T> {
             tracing::warn!(%root, number, %error, "a commit of the lake has to be looked at again");
             Ok(Commit::Unknown)
         };
-        match self.manifests.create(number, &manifest)? {
-            Created::Done => {}
-            Created::Unknown(error) => return unknown(&error),
-            Created::Lost => {
+        let created = self.manifests.create(number, &manifest);
+        match created {
+            Ok(Created::Done) => {}
+            Ok(Created::Unknown(error)) => return unknown(&error),
+            Ok(Created::Lost) => {
+                open.closed = manifest.files;
                 return Err(Error::fenced(format!(
                     "another process has committed to the lake {} (sink {})",
                     self.layout.root.display(),
                     manifest.sink
                 )));
+            }
+            Err(error) => {
+                open.closed = manifest.files;
+                return Err(error);
             }
         }
         if let Err(error) = self.layout.publish(&manifest.files, &self.config.failpoints) {
@@ -222,17 +231,22 @@ impl<T: Data> LakeWriter<T> {
 
 impl<T: Data> Transaction<T> {
     fn close(&mut self, days: i32) -> Result<()> {
-        if let Some(open) = self.parts.remove(&days) {
-            let closed = open.part.close()?;
-            self.closed_bytes += usize::try_from(closed.bytes).unwrap_or(usize::MAX);
-            self.closed.push(Entry {
-                staged: open.staged,
-                path: open.path,
-                rows: closed.rows,
-                bytes: closed.bytes,
-            });
+        let Some(Open { part, staged, path, .. }) = self.parts.remove(&days) else { return Ok(()) };
+        let closed = part.close();
+        let (rows, bytes) = closed.as_ref().map_or((0, 0), |closed| (closed.rows, closed.bytes));
+        self.closed_bytes += usize::try_from(bytes).unwrap_or(usize::MAX);
+        // Also after an error, which ends the transaction: the file is there, and must go.
+        self.closed.push(Entry { staged, path, rows, bytes });
+        closed.map(|_| ())
+    }
+
+    /// Removes the files, none of which is committed: a full disk must not be kept full by them.
+    fn discard(self) {
+        let open = self.parts.values().map(|open| &open.staged);
+        for staged in open.chain(self.closed.iter().map(|entry| &entry.staged)) {
+            // If this fails, the next claim does it.
+            let _ = fs::remove_file(self.folder.join(staged));
         }
-        Ok(())
     }
 }
 
@@ -251,24 +265,31 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
             closed: Vec::new(),
             closed_bytes: 0,
             turn: 0,
+            folder: self.layout.parts.clone(),
         });
         Ok(progress)
     }
 
     fn write(&mut self, batch: &Batch<T>) -> Result<()> {
         let mut open = self.open.take().ok_or_else(unclaimed)?;
-        self.append(&mut open, batch)?;
-        self.open = Some(open);
-        Ok(())
+        let written = self.append(&mut open, batch);
+        match written {
+            Ok(()) => self.open = Some(open),
+            Err(_) => open.discard(),
+        }
+        written
     }
 
     fn commit(&mut self, progress: &Progress) -> Result<Commit> {
         let mut open = self.open.take().ok_or_else(unclaimed)?;
-        let commit = self.try_commit(&mut open, progress)?;
-        if commit == Commit::Done {
-            self.open = Some(open);
+        let commit = self.try_commit(&mut open, progress);
+        match &commit {
+            Ok(Commit::Done) => self.open = Some(open),
+            // The files may be part of a commit: only a claim can tell.
+            Ok(Commit::Unknown) => {}
+            Err(_) => open.discard(),
         }
-        Ok(commit)
+        commit
     }
 
     fn is_full(&self) -> bool {
