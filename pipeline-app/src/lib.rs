@@ -12,11 +12,18 @@
 pub mod cli;
 pub mod config;
 pub mod generate;
+pub mod health;
+pub mod http;
 pub mod job;
+pub mod logging;
+pub mod metrics_text;
 pub mod model;
 pub mod outputs;
 pub mod rows;
 pub mod run;
+pub mod signals;
+pub mod snapshot;
 pub mod source;
 pub mod status;
+pub mod summary;
 mod text;

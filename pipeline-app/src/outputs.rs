@@ -82,6 +82,7 @@ fn lake(path: &Path, roll: Duration) -> LakeSink<Processed> {
         .int32("source_partition", |row| row.activity.partition())
         .int64("source_offset", |row| row.activity.offset())
         .roll_every(roll)
+        .first_roll_within(seconds(5))
 }
 
 fn topics(config: &Config, kafka: &KafkaConfig) -> Outputs {
@@ -148,8 +149,9 @@ fn files(config: &Config) -> Result<Outputs> {
     let late_line = |late: &LateRecord<Activity>, out: &mut Vec<u8>| {
         late_of(late).write_line(out);
     };
-    let dead_line =
-        |letter: &DeadLetter, out: &mut Vec<u8>| with_dead_letter(letter, |dead| dead.write_line(out));
+    let dead_line = |letter: &DeadLetter, out: &mut Vec<u8>| {
+        with_dead_letter(letter, |dead| dead.write_line(out))
+    };
     let late: Box<dyn Sink<LateRecord<Activity>>> =
         Box::new(LinesSink::new(file(&config.topics.late), late_line));
     Ok(Outputs {

@@ -44,8 +44,8 @@ pub async fn job(config: &Config, last_minute: &LastMinute) -> Result<Job> {
 }
 
 fn topic(config: &Config, kafka: &KafkaConfig) -> KafkaSource {
-    let mut source =
-        KafkaSource::new(&kafka.bootstrap, config.topics.input.as_str()).group(&config.topics.group);
+    let mut source = KafkaSource::new(&kafka.bootstrap, config.topics.input.as_str())
+        .group(&config.topics.group);
     for (property, value) in &kafka.properties {
         source = source.set(property, value);
     }

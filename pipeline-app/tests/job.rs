@@ -5,9 +5,7 @@
 mod oracle;
 mod support;
 
-use oracle::generate::{
-    heavy_disorder, random_split, round_robin, shuffle_within, small_world,
-};
+use oracle::generate::{heavy_disorder, random_split, round_robin, shuffle_within, small_world};
 use oracle::malformed::malformed_lines;
 use oracle::{InputSplit, MINUTE, Settings, expect};
 use streamkit::RunConfig;
@@ -16,8 +14,7 @@ async fn check(name: &str, splits: Vec<InputSplit>) {
     let expected = expect(&splits, &Settings::default());
     println!("{name}: {}", expected.totals());
     for workers in [1, 4] {
-        let (collected, progress) =
-            support::run(&splits, RunConfig::new().workers(workers)).await;
+        let (collected, progress) = support::run(&splits, RunConfig::new().workers(workers)).await;
         support::check(&expected, &collected, &progress);
     }
 }

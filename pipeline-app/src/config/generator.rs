@@ -79,10 +79,8 @@ mod tests {
 
     #[test]
     fn the_defaults_are_the_generators_own() {
-        let expected = GeneratorOptions {
-            start_time_micros: NOW.as_micros(),
-            ..GeneratorOptions::default()
-        };
+        let expected =
+            GeneratorOptions { start_time_micros: NOW.as_micros(), ..GeneratorOptions::default() };
         assert_eq!(options(&[]).unwrap(), expected);
     }
 

@@ -80,7 +80,9 @@ pub(super) fn decide(facts: &Facts) -> Result<Mode> {
         ),
         (None, None) => mode(
             ModeKind::Embedded,
-            format!("embedded mode: --input is read, results go to SQLite and files in {data_dir}/"),
+            format!(
+                "embedded mode: --input is read, results go to SQLite and files in {data_dir}/"
+            ),
         ),
         _ => {
             let topics = match kafka {

@@ -31,9 +31,8 @@ pub fn show(config: &Config, layers: &Layers) -> String {
     }
     let head = ["setting", "variable or flag", "value", "from"].map(str::to_owned);
     let mut text = format!("{}\n\n", config.mode.why);
-    let width = |i: usize| {
-        rows.iter().chain([&head]).map(|row| row[i].chars().count()).max().unwrap_or(0)
-    };
+    let width =
+        |i: usize| rows.iter().chain([&head]).map(|row| row[i].chars().count()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2)];
     for row in std::iter::once(&head).chain(&rows) {
         for (cell, width) in row.iter().zip(widths) {

@@ -21,7 +21,10 @@ impl Set<'_> {
     fn layers(&self) -> (Cli, Layers) {
         let cli = Cli::try_parse_from(["pipeline-app"].iter().chain(self.flags)).unwrap();
         let variables = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>()
+            pairs
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .collect::<BTreeMap<_, _>>()
         };
         let mut layers = Layers::default();
         layers.add_toml(Path::new("pipeline.toml"), self.toml).unwrap();
@@ -166,7 +169,9 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_the_remedy() {
         assert!(error.contains(remedy) && !error.contains("hunter2"), "{error}");
     }
     let error = Set { flags: &["--outputs", "lakes"], ..Set::default() }.error();
-    assert!(error.starts_with("--outputs (command line) is \"lakes\"") && error.contains("did you"));
+    assert!(
+        error.starts_with("--outputs (command line) is \"lakes\"") && error.contains("did you")
+    );
     let error = Set { toml: "session_gap = \"-1m\"", ..Set::default() }.error();
     assert!(error.starts_with("session_gap (pipeline.toml) is \"-1m\""), "{error}");
     let error = Set { env: &[("KAFKA_OUTPUT_TOPIC", "user_activity")], ..Set::default() }.error();

@@ -110,8 +110,7 @@ impl Values<'_> {
             read(text)
         };
         value.map(Some).map_err(|problem| {
-            let shown =
-                if setting.secret { REDACTED.to_owned() } else { format!("{text:?}") };
+            let shown = if setting.secret { REDACTED.to_owned() } else { format!("{text:?}") };
             let name = named(setting, origin);
             anyhow!("{name} ({origin}) is {shown}, which cannot be used: {problem}")
         })

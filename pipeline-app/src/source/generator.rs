@@ -40,7 +40,9 @@ impl GeneratorSource {
             .strip_prefix("start=")
             .and_then(|memo| memo.split(' ').next())
             .and_then(|start| start.parse().ok())
-            .ok_or_else(|| Error::corrupt(format!("{}: unknown memo {:?}", split.id, split.memo)))?;
+            .ok_or_else(|| {
+                Error::corrupt(format!("{}: unknown memo {:?}", split.id, split.memo))
+            })?;
         if split.memo != self.memo(start) {
             return Err(Error::user(
                 "the generator's options are not those that this data folder was made with: use the same options, another --data-dir, or `pipeline-app reset`",

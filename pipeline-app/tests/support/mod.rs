@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each integration test uses another part of it")]
 
+pub mod kafka;
+pub mod lake;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -76,8 +79,12 @@ pub fn source(splits: &[InputSplit]) -> impl Source<Item = Activity> + use<> {
 /// Runs the whole job over the splits, to its end.
 pub async fn run(splits: &[InputSplit], config: RunConfig) -> (Collected, JobProgress) {
     let collected = Collected::default();
-    let job =
-        user_activity(source(splits), collected.outputs(), Times::default(), &LastMinute::default());
+    let job = user_activity(
+        source(splits),
+        collected.outputs(),
+        Times::default(),
+        &LastMinute::default(),
+    );
     let handle = job.start(config.at_end(InputEnd::Close)).unwrap();
     handle.wait().await.unwrap();
     (collected, handle.progress())
@@ -87,9 +94,9 @@ pub async fn run(splits: &[InputSplit], config: RunConfig) -> (Collected, JobPro
 pub fn check(expected: &Expected, got: &Collected, progress: &JobProgress) {
     let micros = Timestamp::as_micros;
     let rows = got.page_view_counts.rows().into_iter();
-    let counts = unique(rows.map(|r| {
-        ((micros(r.window_start), r.page_url), (micros(r.window_end), r.view_count))
-    }));
+    let counts = unique(
+        rows.map(|r| ((micros(r.window_start), r.page_url), (micros(r.window_end), r.view_count))),
+    );
     assert_same_table("page_view_counts", &expected.page_view_counts, &counts);
     let rows = got.active_users.rows().into_iter();
     let users =

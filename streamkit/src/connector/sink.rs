@@ -52,13 +52,21 @@ pub struct SinkOptions {
     /// How long rows may wait for a commit, counted from the first row after the last commit.
     /// Zero: commit as soon as nothing more is at hand.
     pub commit_within: Duration,
+    /// The same for the very first commit of a job: so that there is something to see early where
+    /// commits are rare.
+    pub first_commit_within: Option<Duration>,
     /// How long progress without any row may wait for a commit.
     pub note_within: Duration,
 }
 
 impl Default for SinkOptions {
     fn default() -> Self {
-        Self { upserts: false, commit_within: millis(50), note_within: millis(1_000) }
+        Self {
+            upserts: false,
+            commit_within: millis(50),
+            first_commit_within: None,
+            note_within: millis(1_000),
+        }
     }
 }
 
@@ -74,6 +82,13 @@ impl SinkOptions {
     #[must_use]
     pub fn commit_within(mut self, time: Duration) -> Self {
         self.commit_within = time;
+        self
+    }
+
+    /// The rows of the job's very first commit may wait this long.
+    #[must_use]
+    pub fn first_commit_within(mut self, time: Duration) -> Self {
+        self.first_commit_within = Some(time);
         self
     }
 

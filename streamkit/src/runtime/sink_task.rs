@@ -212,13 +212,22 @@ impl<T: Data> SinkTask<T> {
         self.news_since.get_or_insert(self.clock.elapsed());
     }
 
+    /// How long rows may wait for the commit that is next.
+    fn commit_within(&self) -> Duration {
+        let usual = self.options.commit_within;
+        match self.options.first_commit_within {
+            Some(first) if self.committed.rows == 0 => first.min(usual),
+            _ => usual,
+        }
+    }
+
     /// How long to wait for a message at most.
     fn patience(&self) -> Duration {
         let now = self.clock.elapsed();
         let left = |since: Option<Duration>, within: Duration| {
             since.map(|since| (since + within).saturating_sub(now))
         };
-        let rows = left(self.rows_since, self.options.commit_within);
+        let rows = left(self.rows_since, self.commit_within());
         let news = left(self.news_since, self.options.note_within);
         rows.into_iter().chain(news).min().unwrap_or(seconds(1))
     }
@@ -234,7 +243,7 @@ impl<T: Data> SinkTask<T> {
             return self.receiver.is_empty() || self.writer.is_full();
         }
         (self.rows_since.is_some() && self.writer.is_full())
-            || over(self.rows_since, self.options.commit_within)
+            || over(self.rows_since, self.commit_within())
             || (self.rows_since.is_none() && over(self.news_since, self.options.note_within))
     }
 

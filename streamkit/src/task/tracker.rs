@@ -34,6 +34,8 @@ pub(crate) struct Tracked {
     pub(crate) id: SplitId,
     pub(crate) state: SplitState,
     pub(crate) own: Timestamp,
+    /// The first watermark that it had in this run.
+    pub(crate) first_own: Option<Timestamp>,
     pub(crate) floor: Option<Timestamp>,
     /// Since when the split has been known to be read to its end, without a record.
     pub(crate) caught_up_since: Option<Duration>,
@@ -90,6 +92,9 @@ impl Tracker {
         let mut splits = self.lock();
         if let Some(tracked) = splits.get_mut(split as usize) {
             tracked.own = tracked.own.max(own);
+            if tracked.own > Timestamp::MIN {
+                tracked.first_own.get_or_insert(tracked.own);
+            }
             tracked.next = next;
             tracked.lag = lag;
             tracked.caught_up_since = None;
@@ -212,7 +217,11 @@ impl Tracker {
             .filter(|t| t.state == SplitState::Active && t.caught_up_since.is_none())
             .map(|t| t.own)
             .min();
-        slowest.is_some_and(|slowest| this.own > slowest.saturating_add(self.drift))
+        // Of a split without a record nothing is known; others may go on by as much as if it began
+        // where they did.
+        let begin = this.first_own.unwrap_or(this.own);
+        let base = slowest.map(|slowest| if slowest == Timestamp::MIN { begin } else { slowest });
+        base.is_some_and(|base| this.own > base.saturating_add(self.drift))
     }
 
     /// Whether every split has ended.
@@ -265,6 +274,7 @@ mod tests {
                 id: SplitId::new(format!("s/{i}")),
                 state: SplitState::Active,
                 own: Timestamp::MIN,
+                first_own: None,
                 floor: None,
                 caught_up_since: None,
                 next: 0,
@@ -326,6 +336,20 @@ mod tests {
         tracker.advance(1, at(500), 2, None);
         assert_eq!(tracker.watermark(), at(25));
         assert!(tracker.too_far_ahead(1) && !tracker.too_far_ahead(0));
+    }
+
+    #[test]
+    fn a_split_without_a_record_does_not_stop_the_others_at_once() {
+        let tracker = tracker(&[10]);
+        tracker.add(Tracked {
+            own: Timestamp::MIN,
+            first_own: None,
+            ..tracker.snapshot().remove(0)
+        });
+        tracker.advance(0, at(110), 2, None);
+        assert!(!tracker.too_far_ahead(0));
+        tracker.advance(0, at(111), 3, None);
+        assert!(tracker.too_far_ahead(0));
     }
 
     #[test]

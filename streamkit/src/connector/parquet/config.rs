@@ -142,6 +142,14 @@ impl<T: Data> LakeSink<T> {
         self
     }
 
+    /// How long the rows of the very first files may wait, so that a new lake does not look empty
+    /// for long. Default: as all others.
+    #[must_use]
+    pub fn first_roll_within(mut self, time: Duration) -> Self {
+        self.options = self.options.first_commit_within(time);
+        self
+    }
+
     /// How long rows may wait before they become visible; 5 minutes unless told. Shorter means
     /// more and smaller files.
     #[must_use]

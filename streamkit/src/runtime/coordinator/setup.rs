@@ -304,6 +304,7 @@ fn tracked(split: &PlannedSplit) -> Tracked {
         id: split.plan.split.id.clone(),
         state: if split.idle { SplitState::Idle } else { SplitState::Active },
         own: Timestamp::MIN,
+        first_own: None,
         floor: from.floor,
         caught_up_since: None,
         next: from.next,
