@@ -90,6 +90,8 @@
 //! (what may travel, be a key, be state). [`RunConfig`] says how a job is run, [`JobHandle`] stops
 //! and watches it, [`Job::describe`] prints its plan. The [`prelude`] has what a job is written with.
 #![deny(missing_docs)]
+#![warn(unreachable_pub)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 // In the order in which a record meets them.
 pub mod data;

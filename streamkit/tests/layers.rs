@@ -130,11 +130,11 @@ fn lines() -> Vec<(String, usize, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = vec![];
     for file in rust_files(&src) {
-        let path = file.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+        let path = file.strip_prefix(&src).expect("it is below").display().to_string();
         if path.ends_with("tests.rs") {
             continue;
         }
-        let text = std::fs::read_to_string(&file).unwrap();
+        let text = std::fs::read_to_string(&file).expect("a file of the crate");
         let code = text.lines().enumerate().take_while(|(_, line)| *line != "mod tests {");
         let code = code.filter(|(_, line)| !line.trim_start().starts_with("//"));
         found.extend(code.map(|(i, line)| (path.clone(), i + 1, line.to_owned())));
@@ -149,8 +149,8 @@ fn first_word(text: &str) -> &str {
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = vec![];
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect("a folder of the crate") {
+        let path = entry.expect("an entry of it").path();
         if path.is_dir() {
             files.extend(rust_files(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -133,19 +133,6 @@ impl CheckpointLog {
         Ok(Some(Recovered { manifest, state, facts, newest }))
     }
 
-    /// Instead of [`recover`](Self::recover), for a job that is to start from nothing although it
-    /// has a log (`--rebuild`): the next checkpoint is a base, with the next number.
-    pub(crate) fn start_over(&mut self) -> Result<()> {
-        let listing = self.reader.store.list()?;
-        let newest = listing.checkpoints.keys().last().copied();
-        let seen = self.reader.manifests(&listing)?;
-        let newest = newest.and_then(|newest| seen.get(&newest)).and_then(Option::as_ref);
-        self.ready(&listing, newest.map_or(0, |manifest| manifest.facts_through));
-        self.through = self.ours.fact;
-        self.kept = seen.into_iter().map(|(n, manifest)| (n, manifest.map(kept))).collect();
-        Ok(())
-    }
-
     /// The number that the next checkpoint must have.
     pub(crate) fn next_number(&self) -> u64 {
         next_number(self.ours.checkpoint)

@@ -305,30 +305,6 @@ fn d7_collecting_keeps_a_day_and_everything_that_it_builds_on() {
 }
 
 #[test]
-fn d6_starting_over_keeps_the_numbers_and_forgets_state_and_facts() {
-    let world = World::directory();
-    let (mut log, _) = world.start();
-    append_many(&mut log, 2);
-    log.append_fact(&idle(1)).unwrap();
-    fs::write(world.file("checkpoint-0000000001"), "damaged").unwrap();
-    let mut log = world.open();
-    assert!(log.recover(|_| true).is_err());
-    log.start_over().unwrap();
-    assert!(log.next_is_base());
-    let mut first = next(&log);
-    first.manifest.lineage = "another".into();
-    first.manifest.facts.clear();
-    assert_eq!((first.manifest.number, first.manifest.facts_through), (2, 1));
-    let mut forgetful = first.clone();
-    forgetful.manifest.facts_through = 0;
-    assert_eq!(log.append_checkpoint(forgetful).unwrap_err().kind(), ErrorKind::Internal);
-    log.append_checkpoint(first).unwrap();
-    let recovered = world.start().1.unwrap();
-    assert_eq!((recovered.newest, recovered.facts.len()), (2, 0));
-    assert!(world.open().recover(|m| m.lineage == "lineage").is_err());
-}
-
-#[test]
 fn a_checkpoint_that_cannot_be_the_next_is_refused() {
     let world = World::memory();
     let refused = |log: &mut CheckpointLog, change: fn(&mut Manifest)| {

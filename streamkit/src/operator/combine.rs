@@ -96,7 +96,7 @@ impl KeyedOperator<Partial> for Combine {
         if !due.is_empty() {
             let mut batch = BatchBuilder::with_capacity(due.len());
             due.iter().for_each(|&(end, sum)| self.row(&mut batch, end, sum));
-            self.next.batch(batch.finish(None, Kind::Final).as_replayed(replayed), cx)?;
+            self.next.batch(batch.finish(None, Kind::Final).with_replayed(replayed), cx)?;
         }
         if let Some(next) = self.results.next_fire_time() {
             return Ok(Fired::More(next.previous()));

@@ -245,7 +245,7 @@ where
             batch.push(result, time, None);
         });
         if !batch.is_empty() {
-            self.next.batch(batch.finish(None, Kind::Final).as_replayed(replayed), cx)?;
+            self.next.batch(batch.finish(None, Kind::Final).with_replayed(replayed), cx)?;
         }
         match self.results.next_fire_time().map(Timestamp::previous).or(more) {
             Some(time) => Ok(Fired::More(time)),

@@ -193,12 +193,6 @@ impl<R: State> Results<R> {
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len() - self.emitted
     }
-
-    /// The results that wait, for tests.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
-    }
 }
 
 #[derive(Serialize)]

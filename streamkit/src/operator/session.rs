@@ -101,12 +101,9 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
     }
 
     fn role(&self, record: &T) -> Role {
-        let is = |p: &Option<Arc<dyn Fn(&T) -> bool + Send + Sync>>| {
-            p.as_ref().is_some_and(|p| p(record))
-        };
-        if is(&self.rule.starts) {
+        if self.rule.starts.as_ref().is_some_and(|starts| starts(record)) {
             Role::Start
-        } else if is(&self.rule.ends) {
+        } else if self.rule.ends.as_ref().is_some_and(|ends| ends(record)) {
             Role::End
         } else {
             Role::Other
@@ -232,7 +229,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
             batch.push(session, waiting.fire_time.previous(), None);
         });
         if !batch.is_empty() {
-            self.next.batch(batch.finish(None, Kind::Final).as_replayed(replayed), cx)?;
+            self.next.batch(batch.finish(None, Kind::Final).with_replayed(replayed), cx)?;
         }
         match self.results.next_fire_time().map(Timestamp::previous).or(more) {
             Some(time) => Ok(Fired::More(time)),

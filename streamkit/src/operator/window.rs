@@ -277,7 +277,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
             batch.push(windowed, waiting.fire_time.previous(), None);
         });
         if !batch.is_empty() {
-            self.next.batch(batch.finish(None, Kind::Final).as_replayed(replayed), cx)?;
+            self.next.batch(batch.finish(None, Kind::Final).with_replayed(replayed), cx)?;
         }
         if let Some(next) = self.results.next_fire_time() {
             return Ok(Fired::More(next.previous()));

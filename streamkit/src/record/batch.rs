@@ -149,14 +149,14 @@ impl<T> Batch<T> {
         self.replayed
     }
 
-    pub(crate) fn as_replayed(mut self, replayed: bool) -> Self {
+    pub(crate) fn with_replayed(mut self, replayed: bool) -> Self {
         self.replayed = replayed;
         self
     }
 
     /// What a step that makes new rows of these keeps of the batch.
     pub(crate) fn like<U>(&self, rows: BatchBuilder<U>) -> Batch<U> {
-        rows.finish(self.run, self.kind).as_replayed(self.replayed)
+        rows.finish(self.run, self.kind).with_replayed(self.replayed)
     }
 
     /// The selected rows that have a mark.
@@ -216,10 +216,6 @@ impl<T> BatchBuilder<T> {
         }
         self.values.push(value);
         self.times.push(time);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.values.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

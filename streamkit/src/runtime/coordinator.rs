@@ -20,7 +20,7 @@ use super::sink_cell::SinkShared;
 use super::source_cell::SourceCell;
 use crate::checkpoint::{Checkpoint, CheckpointLog, FORMAT, Fact, Manifest, PlanStep};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{Split, SplitId};
+use crate::record::SplitId;
 use crate::task::{Barrier, BarrierKind, Control, SplitPlan, SplitState, Tracker, WorkerShared};
 use crate::time::{Timestamp, millis};
 
@@ -38,7 +38,6 @@ pub(crate) struct Coordinator {
     tracker: Arc<Tracker>,
     /// The names of the splits, by index; sinks read it.
     split_names: Arc<Mutex<Vec<SplitId>>>,
-    known: Vec<Split>,
     workers: Vec<RunningWorker>,
     /// How many inputs a barrier has to pass.
     inputs: usize,

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const KEY_GROUPS: u16 = 256;
 
 /// One of [`KEY_GROUPS`] parts of the key space.
-pub type KeyGroup = u8;
+pub(crate) type KeyGroup = u8;
 
 /// The hash of a key's bytes: XXH3, 64 bits, without a seed. The same in every process, on every
 /// machine and in every version of streamkit; a test pins it.

@@ -16,8 +16,9 @@ mod snapshot;
 mod timers;
 
 pub(crate) use bits::BitSet;
+pub(crate) use key_group::KeyGroup;
 pub(crate) use key_group::worker_of;
-pub use key_group::{KEY_GROUPS, KeyGroup, key_hash};
+pub use key_group::{KEY_GROUPS, key_hash};
 pub(crate) use key_table::KeyTable;
 pub(crate) use snapshot::{Change, Entries, Since, StateReader, StateWriter, decode, encode};
 pub(crate) use timers::Timers;

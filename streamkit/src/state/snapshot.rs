@@ -111,10 +111,6 @@ impl Entries {
     pub(crate) fn reader(&self, groups: (KeyGroup, KeyGroup)) -> StateReader<'_> {
         StateReader { entries: self, groups }
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.map.len()
-    }
 }
 
 /// What a worker reads of an operator's state.

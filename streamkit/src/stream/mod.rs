@@ -37,6 +37,9 @@ impl<T> std::fmt::Debug for Stream<T> {
     }
 }
 
+/// The union of one worker, once its first input has been built.
+type SharedUnion<T> = Option<Arc<Mutex<Union<T>>>>;
+
 /// What adds a step to the plan.
 pub(crate) struct Step {
     pub(crate) name: Option<Arc<str>>,
@@ -92,6 +95,7 @@ impl<T: Data> Stream<T> {
     }
 
     /// Lets the records pass for which `f` is true.
+    #[must_use]
     #[track_caller]
     pub fn filter(&self, f: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         let f = Arc::new(f);
@@ -102,18 +106,16 @@ impl<T: Data> Stream<T> {
 
     /// One record in, any number out, all with its event time.
     #[track_caller]
-    pub fn flat_map<U: Data, I: IntoIterator<Item = U>>(
+    pub fn flat_map<U: Data, I: IntoIterator<Item = U> + 'static>(
         &self,
         f: impl Fn(&T) -> I + Send + Sync + 'static,
-    ) -> Stream<U>
-    where
-        I: 'static,
-    {
+    ) -> Stream<U> {
         self.applied("flat_map", Expand(f), Location::caller())
     }
 
-    /// Calls `f` with each record, for a look.
+    /// Calls `f` with each record, for a look, and passes the records on.
     #[track_caller]
+    #[expect(clippy::return_self_not_must_use, reason = "looking is a use")]
     pub fn inspect(&self, f: impl Fn(&T) + Send + Sync + 'static) -> Self {
         let f = Arc::new(f);
         self.chain(Step::plain("inspect", Location::caller()), move |step, next| {
@@ -155,6 +157,7 @@ impl<T: Data> Stream<T> {
 
     /// All records of both streams, in no order between the two. Both must come from sources by
     /// stateless steps, or both from windows, sessions or timers.
+    #[must_use]
     #[track_caller]
     pub fn union(&self, other: &Self) -> Self {
         let step = Step::plain("union", Location::caller());
@@ -166,7 +169,7 @@ impl<T: Data> Stream<T> {
                 "{step}: a stream of events and a stream of results cannot be united: they leave by different progress. Give each a sink of its own"
             ));
         }
-        let shared: Arc<Mutex<Vec<Option<Arc<Mutex<Union<T>>>>>>> = Arc::default();
+        let shared: Arc<Mutex<Vec<SharedUnion<T>>>> = Arc::default();
         for (input, stream) in [self, other].into_iter().enumerate() {
             let (consumers, shared) = (Arc::clone(&out.consumers), Arc::clone(&shared));
             stream.consume(move |deploy| {

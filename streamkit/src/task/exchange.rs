@@ -54,13 +54,9 @@ pub(crate) struct LateRule<T> {
 pub(crate) type HashOf<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
 
 /// The hash of a borrowed key.
-pub(crate) fn hash_by<T, K: Key + ?Sized>(
+pub(crate) fn hash_by<T: 'static, K: Key + ?Sized + 'static>(
     key: Arc<dyn for<'a> Fn(&'a T) -> &'a K + Send + Sync>,
-) -> HashOf<T>
-where
-    T: 'static,
-    K: 'static,
-{
+) -> HashOf<T> {
     Arc::new(move |record| key(record).with_bytes(key_hash))
 }
 

@@ -3,7 +3,6 @@
 //! There is one queue per sending worker. A watermark is the minimum over them. A barrier stops a
 //! queue until it has come from all of them: then exactly the records before it have been seen.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -246,9 +245,5 @@ impl<T: Data> Input for KeyedInput<T> {
             let (status, counted) = (named.operator.status(), named.operator.counted());
             into.push((Arc::clone(&named.name), status, counted));
         }
-    }
-
-    fn describe_queue(&self) -> VecDeque<usize> {
-        self.channels.iter().map(|c| c.receiver.len()).collect()
     }
 }

@@ -1,6 +1,5 @@
 //! Reads the splits of one source that one worker has: stamps times and marks, counts, cuts.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
@@ -352,8 +351,4 @@ impl<T: Data> Input for SourceInput<T> {
     }
 
     fn status(&self, _: &mut Vec<(Arc<str>, OperatorStatus, u64)>) {}
-
-    fn describe_queue(&self) -> VecDeque<usize> {
-        VecDeque::new()
-    }
 }

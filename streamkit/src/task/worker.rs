@@ -1,6 +1,6 @@
 //! A worker: one thread that runs a copy of the whole job.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,8 +51,6 @@ pub(crate) trait Input: Send {
     }
 
     fn status(&self, into: &mut Vec<(Arc<str>, OperatorStatus, u64)>);
-
-    fn describe_queue(&self) -> VecDeque<usize>;
 }
 
 /// What a worker shows to the outside, now and then.
@@ -131,14 +129,14 @@ impl Worker {
                 let watermark = self.tracker.watermark();
                 if watermark > sent {
                     sent = watermark;
-                    self.to_sources(&Control::Watermark(watermark))?;
+                    self.send_to_sources(&Control::Watermark(watermark))?;
                     note(Poll::Progress, 0, &mut ended);
                 }
                 if command.is_none() {
                     command = self.commands.try_recv().ok();
                 }
                 if let Some(control) = command.take() {
-                    self.to_sources(&control)?;
+                    self.send_to_sources(&control)?;
                     note(Poll::Progress, 0, &mut ended);
                 }
             }
@@ -163,7 +161,7 @@ impl Worker {
         }
     }
 
-    fn to_sources(&mut self, control: &Control) -> Result<()> {
+    fn send_to_sources(&mut self, control: &Control) -> Result<()> {
         self.sources.iter_mut().try_for_each(|source| source.control(control, &mut self.cx))
     }
 

@@ -151,7 +151,6 @@ impl Coordinator {
             sinks,
             tracker,
             split_names,
-            known: splits.into_iter().map(|s| s.plan.split).collect(),
             workers,
             inputs,
             ended,
