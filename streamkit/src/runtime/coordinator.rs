@@ -124,21 +124,42 @@ impl Coordinator {
             self.show();
         }
         if let Some(error) = failure {
-            // Threads are let go: what they had not committed is written by the next run.
-            self.abandon.store(true, Ordering::SeqCst);
+            self.abort(&mut workers, &mut sinks);
+            self.show();
             self.set_state(JobState::Failed);
             return Err(error);
         }
-        for worker in &mut self.workers {
-            worker.thread.take().map(JoinHandle::join);
-        }
-        for sink in &mut self.sinks {
-            sink.thread.take().map(JoinHandle::join);
-        }
-        self.last_words()?;
+        self.join();
         self.show();
         self.set_state(JobState::Ended);
         Ok(())
+    }
+
+    /// Stops all threads where they are: what they had not committed is written by the next run.
+    /// A sink that hangs in its client is not waited for longer than a graceful stop may take.
+    fn abort(&mut self, workers: &mut usize, sinks: &mut usize) {
+        self.abandon.store(true, Ordering::SeqCst);
+        self.tracker.ring();
+        let deadline = self.config.clock.elapsed() + self.config.shutdown_timeout;
+        while *workers + *sinks > 0 && self.config.clock.elapsed() < deadline {
+            match self.ended.recv_timeout(STEP) {
+                Ok(Ended::Worker(..)) => *workers -= 1,
+                Ok(Ended::Sink(..)) => *sinks -= 1,
+                Err(_) => {}
+            }
+        }
+        if *workers + *sinks == 0 {
+            self.join();
+        }
+    }
+
+    fn join(&mut self) {
+        let workers = self.workers.iter_mut().filter_map(|worker| worker.thread.take());
+        let sinks = self.sinks.iter_mut().filter_map(|sink| sink.thread.take());
+        for thread in workers.chain(sinks) {
+            // How it ended has been said already.
+            let _ = thread.join();
+        }
     }
 
     /// One look at everything.
@@ -147,7 +168,16 @@ impl Coordinator {
         self.finish_barrier(now)?;
         match self.stage {
             Stage::Running => self.while_running(now),
-            Stage::Draining | Stage::LastCheckpoint => Ok(()),
+            Stage::Draining => Ok(()),
+            Stage::LastCheckpoint => {
+                let stopped = self.outside.stop.load(Ordering::SeqCst);
+                if stopped && now.saturating_sub(self.last_checkpoint) >= self.config.shutdown_timeout {
+                    return Err(Error::external(
+                        "the job could not make its last checkpoint before the deadline of the stop, since a sink takes no rows; nothing is lost, the next start goes on from the checkpoint before",
+                    ));
+                }
+                Ok(())
+            }
             Stage::Ending { since } => {
                 if now.saturating_sub(since) >= self.config.shutdown_timeout {
                     self.abandon.store(true, Ordering::SeqCst);

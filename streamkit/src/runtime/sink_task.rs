@@ -112,6 +112,9 @@ impl<T: Data> SinkTask<T> {
                 // The workers have failed; the coordinator knows why.
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
+            if self.abandon.load(Ordering::Relaxed) && self.ends == 0 {
+                return Ok(());
+            }
             if self.commit_is_due() {
                 self.commit()?;
             }

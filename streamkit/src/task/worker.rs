@@ -1,6 +1,7 @@
 //! A worker: one thread that runs a copy of the whole job.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub(crate) struct WorkerStatus {
 #[derive(Debug)]
 pub(crate) struct WorkerShared {
     pub(crate) signal: Arc<Signal>,
+    /// Set when the job has failed: stop where you are.
+    pub(crate) abort: Arc<AtomicBool>,
     pub(crate) status: Mutex<WorkerStatus>,
 }
 
@@ -103,6 +106,9 @@ impl Worker {
         let mut command: Option<Control> = None;
         let mut rounds = 0u32;
         loop {
+            if self.shared.abort.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             let (mut progress, mut later, mut no_room) = (false, false, false);
             let mut ended = HashSet::new();
             let mut note = |poll: Poll, i: usize, ended: &mut HashSet<usize>| match poll {

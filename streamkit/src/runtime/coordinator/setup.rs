@@ -97,6 +97,7 @@ impl Coordinator {
 
         let old = &found.recovered.manifest.plan;
         prepare_sinks(&mut plan.sinks, &found.progress, &splits, old, &config);
+        let abandon = Arc::new(AtomicBool::new(false));
         let (ended_sender, ended) = bounded(config.workers + plan.sinks.len() + 1);
         let mut workers = vec![];
         let mut inputs = 0;
@@ -112,13 +113,13 @@ impl Coordinator {
                     restored_to: &restored_to,
                     splits: &all_splits,
                     aggregates: &aggregates,
+                    abort: &abandon,
                     ended: &ended_sender,
                 },
             )?;
             inputs += n;
             workers.push(running);
         }
-        let abandon = Arc::new(AtomicBool::new(false));
         let mut sinks = vec![];
         for (cell, progress) in plan.sinks.iter_mut().zip(&found.progress) {
             let parts = SinkParts {
@@ -482,6 +483,7 @@ struct BuildParts<'a> {
     restored_to: &'a Arc<[u64]>,
     splits: &'a Arc<[Arc<Split>]>,
     aggregates: &'a Arc<[Arc<str>]>,
+    abort: &'a Arc<AtomicBool>,
     ended: &'a Sender<Ended>,
 }
 
@@ -524,6 +526,7 @@ fn build_worker(
     let (commands, received) = bounded(64);
     let shared = Arc::new(WorkerShared {
         signal: Arc::clone(&parts.signals[index]),
+        abort: Arc::clone(parts.abort),
         status: Mutex::new(WorkerStatus::default()),
     });
     let mut worker = Worker {

@@ -81,15 +81,6 @@ impl Coordinator {
         true
     }
 
-    /// After all threads have ended: a note for the sources' lag tools, and a last look.
-    pub(super) fn last_words(&mut self) -> Result<()> {
-        for sink in &self.sinks {
-            let status = sink.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
-            tracing::debug!(sink = %sink.name, rows = status.rows, "sink has committed everything");
-        }
-        Ok(())
-    }
-
     /// Puts together what the handle shows.
     pub(super) fn show(&self) {
         let tracked = self.tracker.snapshot();
