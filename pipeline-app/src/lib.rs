@@ -10,8 +10,10 @@
 //! ```
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod generate;
+pub mod generate_command;
 pub mod health;
 pub mod http;
 pub mod job;
@@ -19,8 +21,10 @@ pub mod logging;
 pub mod metrics_text;
 pub mod model;
 pub mod outputs;
+pub mod reset;
 pub mod rows;
 pub mod run;
+pub mod show;
 pub mod signals;
 pub mod snapshot;
 pub mod source;

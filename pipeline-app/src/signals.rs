@@ -1,5 +1,8 @@
 //! Ctrl-C and SIGTERM: the first asks the job to stop, the second does not wait for it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context as _, Result};
 use streamkit::JobHandle;
 
@@ -24,6 +27,21 @@ pub fn stop_on_signals(handle: JobHandle) -> Result<()> {
         handle.stop();
         signals.next().await;
         screen::write(|| eprintln!("ended at once; the next start writes what is missing"));
+        std::process::exit(INTERRUPTED);
+    });
+    Ok(())
+}
+
+/// Sets a flag at the first signal, and ends the process at the second.
+///
+/// # Errors
+/// If signals cannot be received.
+pub fn set_on_signal(flag: Arc<AtomicBool>) -> Result<()> {
+    let mut signals = Signals::new().context("signals cannot be received")?;
+    tokio::spawn(async move {
+        signals.next().await;
+        flag.store(true, Ordering::Relaxed);
+        signals.next().await;
         std::process::exit(INTERRUPTED);
     });
     Ok(())

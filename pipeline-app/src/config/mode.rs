@@ -110,7 +110,8 @@ mod tests {
     fn the_rules() {
         use ModeKind::{Embedded, Mixed, Real};
         // Kafka, database, --input, tables: the mode, or what the message must name.
-        let cases: [(u8, u8, bool, bool, Result<ModeKind, &str>); 16] = [
+        type Case = (u8, u8, bool, bool, Result<ModeKind, &'static str>);
+        let cases: [Case; 16] = [
             (1, 1, false, true, Ok(Real)),
             (1, 1, false, false, Ok(Real)),
             (0, 0, false, true, Ok(Embedded)),

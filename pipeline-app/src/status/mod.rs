@@ -22,8 +22,8 @@ use lines::Around;
 
 /// How often a terminal is refreshed.
 const REFRESH: Duration = Duration::from_millis(250);
-/// How often a line is logged.
-const LOG: Duration = Duration::from_secs(10);
+/// After how many refreshes there is a line in the log: 10 s.
+const LOG: u32 = 40;
 
 /// Shows the job until it has ended. Draws on the standard error, and leaves nothing behind there:
 /// the summary is printed after this has returned.
@@ -31,11 +31,9 @@ pub async fn run(handle: JobHandle, last_minute: LastMinute, config: &Config) {
     let screen = screen::is_terminal().then(screen::Block::default);
     let clock = SystemClock::new();
     let mut rate = Rate::default();
-    let mut ticks = tokio::time::interval(if screen.is_some() { REFRESH } else { LOG });
+    let mut ticks = tokio::time::interval(REFRESH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is at once, when there is nothing to say.
-    ticks.tick().await;
-    loop {
+    for n in 0_u32.. {
         tokio::select! {
             _ = ticks.tick() => {}
             _ = handle.wait() => return,
@@ -44,15 +42,18 @@ pub async fn run(handle: JobHandle, last_minute: LastMinute, config: &Config) {
         if matches!(job.state, JobState::Ended | JobState::Failed) {
             return;
         }
+        // Before it knows its splits it does not know what it had read, either.
+        let rate = if job.splits.is_empty() { 0.0 } else { rate.update(job.uptime, job.read) };
         let around = Around {
             now: Some(clock.now()),
-            rate: rate.update(job.uptime, job.read),
+            rate,
             figures: last_minute.figures(job.watermark.map(|time| time.0)),
             standstill: why::standstill(&job, config.watermark_delay, config.idle_timeout),
         };
         match &screen {
             Some(screen) => screen.show(&lines::block(&job, &around)),
-            None => log(&job, &around),
+            None if n % LOG == LOG - 1 => log(&job, &around),
+            None => {}
         }
     }
 }

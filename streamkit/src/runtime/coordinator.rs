@@ -171,7 +171,9 @@ impl Coordinator {
             Stage::Draining => Ok(()),
             Stage::LastCheckpoint => {
                 let stopped = self.outside.stop.load(Ordering::SeqCst);
-                if stopped && now.saturating_sub(self.last_checkpoint) >= self.config.shutdown_timeout {
+                if stopped
+                    && now.saturating_sub(self.last_checkpoint) >= self.config.shutdown_timeout
+                {
                     return Err(Error::external(
                         "the job could not make its last checkpoint before the deadline of the stop, since a sink takes no rows; nothing is lost, the next start goes on from the checkpoint before",
                     ));

@@ -1,0 +1,86 @@
+//! The commands, from what was typed to what is done.
+
+use anyhow::{Context as _, Error, Result};
+use tokio::runtime::Runtime;
+
+use crate::cli::{Cli, Command, ConfigCommand};
+use crate::config::{self, Config, Environment, Machine};
+use crate::status::{self, LastMinute, screen};
+use crate::{generate_command, health, http, logging, reset, run, show, signals, summary};
+
+/// Does what was asked for.
+///
+/// # Errors
+/// What went wrong, and what to do about it.
+pub fn execute(cli: &Cli) -> Result<()> {
+    let environment = Environment::read()?;
+    logging::init(&environment)?;
+    let layers = config::read(cli, &environment)?;
+    let config = config::resolve(&layers, cli, Machine::here())?;
+    match &cli.command {
+        None | Some(Command::Run(_)) => runtime()?.block_on(run_job(&config)),
+        Some(Command::Show(args)) => runtime()?.block_on(show::show(&config, args)),
+        Some(Command::Generate(args)) => {
+            runtime()?.block_on(generate_command::generate(&config, &layers, args))
+        }
+        Some(Command::Reset(args)) => reset::reset(&config, args),
+        Some(Command::Health) => health::check(&config),
+        Some(Command::Config(ConfigCommand::Show)) => {
+            print!("{}", config::show(&config, &layers));
+            Ok(())
+        }
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    Runtime::new().context("the program's threads cannot be started")
+}
+
+/// Runs the job until its input ends or it is told to stop, and says how it went.
+async fn run_job(config: &Config) -> Result<()> {
+    screen::write(|| println!("{}", config.mode.why));
+    let listener = config.ui_bind.map(http::bind).transpose()?;
+    let last_minute = LastMinute::new();
+    let run = summary::Run::prepare(config);
+    let handle = run::start(config, &last_minute).await?;
+    run.watch(&handle);
+    signals::stop_on_signals(handle.clone())?;
+    if let Some(listener) = listener {
+        let address = listener.address();
+        listener.serve(handle.clone(), config)?;
+        screen::write(|| println!("http://{address}: /readyz, /metrics, /api/v1/progress"));
+    }
+    status::run(handle.clone(), last_minute, config).await;
+    let result = handle.wait().await;
+    let summary = run.finish(&handle);
+    print!("{}", summary.text());
+    let written = config.summary_json.as_deref().map_or(Ok(()), |path| summary.write_json(path));
+    result.map_err(|error| Error::msg(error.to_string()))?;
+    written
+}
+
+/// An error as a person reads it: what was attempted, and the causes that it does not name itself.
+pub fn explain(error: &Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let inner = streamkit::Error::external("cannot open x")
+            .because(std::io::Error::other("disk on fire"));
+        let error = Error::new(inner).context("the lake cannot be used");
+        assert_eq!(explain(&error), "the lake cannot be used: cannot open x: disk on fire");
+    }
+}
