@@ -1,6 +1,8 @@
 //! The command line. What can be set in other places, too, is only collected here: `config` judges
 //! it together with the rest, so that a message is the same wherever a value came from.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "help texts show defaults in square brackets")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -162,7 +164,7 @@ pub struct GeneratorArgs {
     /// Events per second [500]
     #[arg(long, value_name = "N")]
     pub rate: Option<String>,
-    /// Number of users [2000]
+    /// Number of users [20000]
     #[arg(long, value_name = "N")]
     pub users: Option<String>,
     /// Number of pages [200]

@@ -26,7 +26,6 @@ pub enum ErrorKind {
 ///
 /// The text says what was attempted, on which value, and what to do; the step (its name, and the
 /// file and line where the job adds it) and the origin of the record are added on the way up.
-#[derive(Debug)]
 pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
@@ -146,6 +145,13 @@ impl fmt::Display for Error {
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+/// The same as [`Display`](fmt::Display): it is what a `main` that returns the error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the program has been told, validated once into a type that cannot be wrong.
 //!
-//! Each setting can be said in five places ([`layers`]), is known by one name in each
-//! ([`settings`]), and two of them decide the mode ([`mode`]). A message about a setting says its
+//! Each setting can be said in five places (`layers`), is known by one name in each
+//! (`settings`), and two of them decide the mode (`mode`). A message about a setting says its
 //! name as it is called where it was set, that place, the value, and what to do.
 
 pub mod duration;

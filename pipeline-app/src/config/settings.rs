@@ -63,7 +63,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("generator.seed", Some("1")),
     plain("generator.splits", Some("4")),
     plain("generator.rate", Some("500")),
-    plain("generator.users", Some("2000")),
+    plain("generator.users", Some("20000")),
     plain("generator.pages", Some("200")),
     plain("generator.out_of_order", Some("0.2")),
     plain("generator.max_disorder", Some("60s")),

@@ -29,7 +29,7 @@ pub struct GeneratorOptions {
     /// Number of splits (partitions); a user's events are all in one of them. 1 to 4,096, default
     /// 4.
     pub splits: u32,
-    /// Number of users, some more active than others. At least one per split, default 2,000.
+    /// Number of users, some more active than others. At least one per split, default 20,000.
     ///
     /// A user in a visit acts every ten seconds or so; if there are too few users for the rate,
     /// they act faster. 40 users per event per second are enough for unhurried visits.
@@ -71,7 +71,7 @@ impl Default for GeneratorOptions {
         Self {
             seed: 1,
             splits: 4,
-            users: 2_000,
+            users: 20_000,
             pages: 200,
             events_per_second: 500,
             out_of_order: 0.2,
@@ -310,6 +310,6 @@ mod tests {
 
     #[test]
     fn the_fingerprint_is_stable() {
-        assert_eq!(GeneratorOptions::default().fingerprint(), 3_499_267_453_864_808_400);
+        assert_eq!(GeneratorOptions::default().fingerprint(), 3_449_789_120_641_121_268);
     }
 }

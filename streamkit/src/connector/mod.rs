@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | [`memory`] | | a vector per split | collects |
 //! | [`generator`] | | made-up items | |
-//! | [`file`] | (`gzip` for `.gz`) | lines of files | lines, with a committed length |
+//! | [`mod@file`] | (`gzip` for `.gz`) | lines of files | lines, with a committed length |
 #![cfg_attr(
     feature = "kafka",
     doc = "| [`kafka`] | `kafka` | partitions of a topic | transactions |"

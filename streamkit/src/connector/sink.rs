@@ -57,6 +57,10 @@ pub struct SinkOptions {
     pub first_commit_within: Option<Duration>,
     /// How long progress without any row may wait for a commit.
     pub note_within: Duration,
+    /// Whether the runtime keeps rows until they are committed, to write them again after an error.
+    /// For a sink whose commits are so far apart that the rows between two of them do not fit into
+    /// memory, it does not: then an error stops the job, and the next start reads the rows again.
+    pub keeps_rows: bool,
 }
 
 impl Default for SinkOptions {
@@ -66,6 +70,7 @@ impl Default for SinkOptions {
             commit_within: millis(50),
             first_commit_within: None,
             note_within: millis(1_000),
+            keeps_rows: true,
         }
     }
 }
@@ -82,6 +87,14 @@ impl SinkOptions {
     #[must_use]
     pub fn commit_within(mut self, time: Duration) -> Self {
         self.commit_within = time;
+        self
+    }
+
+    /// The runtime does not keep rows until they are committed; see
+    /// [`keeps_rows`](Self::keeps_rows).
+    #[must_use]
+    pub fn without_kept_rows(mut self) -> Self {
+        self.keeps_rows = false;
         self
     }
 

@@ -1,8 +1,8 @@
 //! Operators: batch in, batch out.
 //!
-//! A stateless operator implements [`Operator`]; the built-in ones are [`map`], [`filter`],
-//! [`flat_map`] and [`inspect`]. A stateful one hangs on a keyed stream and implements
-//! [`KeyedOperator`]: windows, sessions, distinct keys, and [`Process`] for everything else.
+//! A stateless operator implements [`Operator`]; built in are `map`, `filter`, `flat_map` and
+//! `inspect`. A stateful one hangs on a keyed stream: windows, sessions, distinct keys, and
+//! [`Process`] for everything else.
 //!
 //! Operators never block, never await, do no I/O and never ask the time.
 

@@ -50,6 +50,13 @@ pub struct Split {
     pub memo: String,
 }
 
+impl Split {
+    /// A split without a memo.
+    pub fn new(id: impl Into<Arc<str>>, topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { id: SplitId::new(id), topic: topic.into(), partition, memo: String::new() }
+    }
+}
+
 /// A position within a split, with what lateness needs to know of the records before it.
 ///
 /// `next` is the next record to read, not the last one read.

@@ -202,6 +202,8 @@ impl Coordinator {
         if self.config.end != InputEnd::Wait && self.tracker.all_ended() {
             self.set_state(JobState::Stopping);
             if self.config.end == InputEnd::KeepOpen {
+                // The ends are consumed: the next run takes new ones (rule D10).
+                self.fact(Fact::EndReached)?;
                 return self.last_checkpoint(now);
             }
             self.stage = Stage::Draining;

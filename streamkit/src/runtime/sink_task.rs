@@ -202,7 +202,9 @@ impl<T: Data> SinkTask<T> {
         if batch.kind() == Kind::Final {
             self.pending_rows += batch.len() as u64;
         }
-        self.pending.push(batch.clone());
+        if self.options.keeps_rows {
+            self.pending.push(batch.clone());
+        }
         self.rows_since.get_or_insert(self.clock.elapsed());
         match self.writer.write(&batch) {
             Ok(()) => Ok(()),
@@ -307,6 +309,12 @@ impl<T: Data> SinkTask<T> {
         let mut error = error;
         let mut pause = FIRST_PAUSE;
         loop {
+            if !self.options.keeps_rows && attempted.is_none() {
+                return Err(Error::external(
+                    "rows that were not committed cannot be written again; the next start reads them again",
+                )
+                .because(error));
+            }
             tracing::warn!(sink = %self.claim.sink, %error, "a sink does not get on; trying again");
             self.trouble(Some(error.to_string()));
             if self.abandon.load(Ordering::SeqCst) {
@@ -340,6 +348,11 @@ impl<T: Data> SinkTask<T> {
                 "the target has progress that this process did not write: {}",
                 found.map_or_else(|| "none".to_owned(), |found| found.to_json())
             )));
+        }
+        if !self.options.keeps_rows && self.rows_since.is_some() {
+            return Err(Error::external(
+                "a commit has failed, and its rows cannot be written again; the next start reads them again",
+            ));
         }
         for batch in &self.pending {
             self.writer.write(batch)?;

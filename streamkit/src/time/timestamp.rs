@@ -23,6 +23,11 @@ impl Timestamp {
         Self(micros)
     }
 
+    /// From seconds since the epoch; [`MIN`](Self::MIN) or [`MAX`](Self::MAX) if out of range.
+    pub const fn from_secs(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+
     /// From milliseconds since the epoch; `None` if microseconds cannot hold it.
     pub const fn from_millis(millis: i64) -> Option<Self> {
         match millis.checked_mul(1_000) {

@@ -75,7 +75,10 @@ impl<T: Data> LakeSink<T> {
                 open_dates: 32,
                 failpoints: Failpoints::default(),
             },
-            options: SinkOptions::default().commit_within(minutes(5)).note_within(minutes(5)),
+            options: SinkOptions::default()
+                .commit_within(minutes(5))
+                .note_within(minutes(5))
+                .without_kept_rows(),
             columns: Columns::new(),
         }
     }
