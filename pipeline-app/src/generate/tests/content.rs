@@ -186,7 +186,8 @@ fn visits_begin_and_end_properly_even_out_of_order() {
 #[test]
 fn a_user_is_always_in_the_same_split() {
     for splits in [1, 3, 4, 7] {
-        let generator = generator(GeneratorOptions { splits, ..GeneratorOptions::default() });
+        let generator =
+            generator(GeneratorOptions { splits, users: 2_000, ..GeneratorOptions::default() });
         let mut split_of = HashMap::new();
         for split in 0..splits {
             for record in records(&generator, split, 0, 30_000) {
