@@ -53,7 +53,9 @@ async fn run_job(config: &Config) -> Result<()> {
     status::run(handle.clone(), last_minute, config).await;
     let result = handle.wait().await;
     let summary = run.finish(&handle);
-    print!("{}", summary.text());
+    if !summary.is_empty() {
+        print!("{}", summary.text());
+    }
     let written = config.summary_json.as_deref().map_or(Ok(()), |path| summary.write_json(path));
     result.map_err(|error| Error::msg(error.to_string()))?;
     written

@@ -140,10 +140,30 @@ impl Summary {
             .with_context(|| format!("--summary-json {} cannot be written", path.display()))
     }
 
+    /// Whether the job has failed before it read anything: then the error says it all.
+    pub fn is_empty(&self) -> bool {
+        self.job.state == JobState::Failed && self.job.splits.is_empty()
+    }
+
+    /// Whether every record is accounted for. Of a job that has failed nobody knows: its outputs
+    /// are behind, each by its own amount, until the next run.
+    fn account(&self) -> Vec<String> {
+        let differences = conservation(&self.job);
+        match (self.job.state, differences.is_empty()) {
+            (JobState::Failed, _) => vec![],
+            (_, true) => vec![format!(
+                "  conserved    every one of the {} records is accounted for",
+                number(self.job.read)
+            )],
+            (_, false) => {
+                differences.into_iter().map(|text| format!("  NOT CONSERVED {text}")).collect()
+            }
+        }
+    }
+
     /// The figures for people.
     pub fn text(&self) -> String {
         let job = &self.job;
-        let sum: u64 = job.dead_letters.values().sum();
         let earlier = match self.read_before {
             0 => String::new(),
             _ => format!(", {} since the job began", number(job.read)),
@@ -167,15 +187,7 @@ impl Summary {
         if let Some(peak) = self.peak_memory {
             lines.push(format!("  peak memory  {}", bytes(peak)));
         }
-        match conservation(job) {
-            differences if differences.is_empty() => lines.push(format!(
-                "  conserved    every one of the {} records is accounted for",
-                number(job.accepted + sum)
-            )),
-            differences => lines.extend(
-                differences.into_iter().map(|problem| format!("  NOT CONSERVED {problem}")),
-            ),
-        }
+        lines.extend(self.account());
         lines.push(String::new());
         lines.join("\n")
     }
@@ -306,6 +318,10 @@ mod tests {
             let text = Summary::new(job, 0, Duration::ZERO, None).text();
             assert!(text.contains("NOT CONSERVED"), "{text}");
         }
+        let mut failed = job();
+        (failed.state, failed.sinks[1].rows) = (JobState::Failed, 1);
+        let summary = Summary::new(failed, 0, Duration::ZERO, None);
+        assert!(!summary.text().contains("CONSERVED") && summary.is_empty());
         let mut without = job();
         without.sinks.clear();
         assert!(conservation(&without).is_empty(), "an output that is off is not missed");

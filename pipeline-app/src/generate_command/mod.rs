@@ -8,12 +8,13 @@ mod plan;
 mod records;
 mod topic;
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use streamkit::time::{Clock as _, SystemClock, Timestamp};
 
 use crate::cli::GenerateArgs;
@@ -114,15 +115,17 @@ fn bar(count: Option<u64>) -> ProgressBar {
     let (bar, template) = match count {
         Some(count) => (
             ProgressBar::new(count),
-            "{bar:30} {percent}% {human_pos} of {human_len} records, {per_sec}, {eta} left {msg}",
+            "{bar:30} {percent}% {human_pos} of {human_len} records, {speed}/s, {eta} left {msg}",
         ),
         None => {
-            (ProgressBar::no_length(), "{spinner} {human_pos} records, {per_sec}, {elapsed} {msg}")
+            (ProgressBar::no_length(), "{spinner} {human_pos} records, {speed}/s, {elapsed} {msg}")
         }
     };
     let bar = screen::add(bar);
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+        bar.set_style(style.with_key("speed", |state: &ProgressState, out: &mut dyn Write| {
+            let _ = out.write_str(&number(state.per_sec() as u64));
+        }));
     }
     if screen::is_terminal() {
         bar.enable_steady_tick(Duration::from_millis(250));

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -16,6 +17,18 @@ use crate::config::KafkaConfig;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Offsets are not records: each transaction ends with one that is not. So more are read than shown.
 const MARGIN: i64 = 200;
+
+/// Logs no errors: that a partition has been read to its end is one to the client, and others come
+/// back from calls.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// The newest records, the newest first.
 pub(super) fn newest(kafka: &KafkaConfig, topic: &str, limit: usize) -> Result<Vec<Record>> {
@@ -30,8 +43,9 @@ pub(super) fn newest(kafka: &KafkaConfig, topic: &str, limit: usize) -> Result<V
     for (name, value) in &kafka.properties {
         client.set(name, value);
     }
-    let consumer: BaseConsumer =
-        client.create().context("the Kafka client cannot be made: look at KAFKA_PROP_*")?;
+    let consumer: BaseConsumer<Quiet> = client
+        .create_with_context(Quiet)
+        .context("the Kafka client cannot be made: look at KAFKA_PROP_*")?;
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).with_context(|| {
         format!("no answer from the brokers {} (KAFKA_BOOTSTRAP_SERVERS)", kafka.bootstrap)
     })?;

@@ -32,14 +32,18 @@ pub struct Around {
 
 /// The block of lines that a terminal shows.
 pub fn block(job: &Snapshot, around: &Around) -> Vec<String> {
+    // What matters fits into 80 columns; more is cut.
     let mut lines = vec![headline(job, around), watermark_line(job, around)];
-    lines.push(figures_line(&around.figures));
-    lines.push(format!("  rows        {}", rows(job)));
-    lines.push(format!(
-        "  set aside   late {}, dead letters {}",
-        with_parts(&job.late),
-        with_parts(&job.dead_letters)
-    ));
+    lines.extend(figures_lines(&around.figures));
+    let (tables, others) = OUTPUTS.split_at(3);
+    for (label, outputs) in [("tables", tables), ("records", others)] {
+        let rows = rows_of(job, outputs);
+        if !rows.is_empty() {
+            lines.push(format!("  {label:<12}{rows}"));
+        }
+    }
+    lines.push(format!("  late        {}", with_parts(&job.late)));
+    lines.push(format!("  dead        {}", with_parts(&job.dead_letters)));
     if let Some(checkpoint) = &job.checkpoint {
         lines.push(format!(
             "  checkpoint  {} made {} ago in {}, {}",
@@ -59,7 +63,7 @@ pub fn block(job: &Snapshot, around: &Around) -> Vec<String> {
 
 fn headline(job: &Snapshot, around: &Around) -> String {
     let mut line = format!(
-        "{} {} for {}: {} events/s, {} read",
+        "{} {} {}: {} events/s, {} read",
         job.job,
         word(job.state),
         about(job.uptime),
@@ -94,9 +98,9 @@ fn watermark_line(job: &Snapshot, around: &Around) -> String {
     line
 }
 
-fn figures_line(figures: &Figures) -> String {
+fn figures_lines(figures: &Figures) -> Vec<String> {
     let Some(end) = figures.end else {
-        return "  last minute no minute is complete yet".to_owned();
+        return vec!["  last minute none is complete yet".to_owned()];
     };
     let start = end.saturating_sub(minutes(1));
     let more = if figures.more_views { "more than " } else { "" };
@@ -106,20 +110,21 @@ fn figures_line(figures: &Figures) -> String {
         hour_and_minute(end),
         number(figures.views)
     );
-    let top: Vec<String> =
-        figures.top.iter().map(|(page, n)| format!("{page} {}", number(*n))).collect();
-    if !top.is_empty() {
-        line.push_str(&format!(" ({})", top.join(", ")));
-    }
     if let Some(users) = figures.users {
         line.push_str(&format!(", {} active users in 5 minutes", number(users)));
     }
-    line
+    let top: Vec<String> =
+        figures.top.iter().map(|(page, n)| format!("{page} {}", number(*n))).collect();
+    vec![line, format!("  top pages   {}", top.join(", "))]
 }
 
 /// `page_view_counts 1,234, lake 5,678 (+90)`: committed, and written but not committed.
 pub(crate) fn rows(job: &Snapshot) -> String {
-    let part = |(sink, label): (&str, &str)| {
+    rows_of(job, &OUTPUTS)
+}
+
+fn rows_of(job: &Snapshot, outputs: &[(&str, &str)]) -> String {
+    let part = |(sink, label): &(&str, &str)| {
         let sink = job.sink(sink)?;
         let pending = match sink.pending_rows {
             0 => String::new(),
@@ -127,16 +132,15 @@ pub(crate) fn rows(job: &Snapshot) -> String {
         };
         Some(format!("{label} {}{pending}", number(sink.rows)))
     };
-    OUTPUTS.into_iter().filter_map(part).collect::<Vec<_>>().join(", ")
+    outputs.iter().filter_map(part).collect::<Vec<_>>().join(", ")
 }
 
-/// `12 (bad_json 10, empty 2)`: the sum and what it is made of.
+/// `12 (bad_json 10, empty 2)`: the sum and what it is made of, the most first.
 pub(crate) fn with_parts(counts: &BTreeMap<String, u64>) -> String {
-    let parts: Vec<String> = counts
-        .iter()
-        .filter(|(_, n)| **n > 0)
-        .map(|(name, n)| format!("{name} {}", number(*n)))
-        .collect();
+    let mut parts: Vec<(&String, &u64)> = counts.iter().filter(|(_, n)| **n > 0).collect();
+    parts.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+    let parts: Vec<String> =
+        parts.into_iter().map(|(name, n)| format!("{name} {}", number(*n))).collect();
     let sum = number(counts.values().sum());
     if parts.is_empty() { sum } else { format!("{sum} ({})", parts.join(", ")) }
 }
@@ -192,12 +196,14 @@ mod tests {
             standstill: None,
         };
         let expected = [
-            "user-activity running for 3 m 20 s: 12,345 events/s, 1,234,567 read, 7,000 waiting",
+            "user-activity running 3 m 20 s: 12,345 events/s, 1,234,567 read, 7,000 waiting",
             "  watermark   10:05:00 UTC, 2 m 0 s behind the clock",
-            "  last minute 10:04–10:05: 321 page views (/home 100, /cart 50), \
-             99 active users in 5 minutes",
-            "  rows        page_view_counts 42, lake 1,000 (+500)",
-            "  set aside   late 3 (user_sessions 3), dead letters 12 (bad_json 10, empty 2)",
+            "  last minute 10:04–10:05: 321 page views, 99 active users in 5 minutes",
+            "  top pages   /home 100, /cart 50",
+            "  tables      page_view_counts 42",
+            "  records     lake 1,000 (+500)",
+            "  late        3 (user_sessions 3)",
+            "  dead        12 (bad_json 10, empty 2)",
             "  checkpoint  7 made 4.0 s ago in 85 ms, 1.5 kB",
         ];
         assert_eq!(block(&job, &around), expected);
@@ -207,16 +213,16 @@ mod tests {
         let lines = block(&job, &Around { standstill: Some("input quiet".into()), ..around });
         assert!(lines[0].ends_with(", 1 of 2 workers held up"), "{lines:?}");
         assert!(lines[1].ends_with(" (input quiet)"), "{lines:?}");
-        assert_eq!(lines[6], "  ! lake: disk full");
+        assert_eq!(lines[9], "  ! lake: disk full");
     }
 
     #[test]
     fn a_job_that_begins_has_little_to_say() {
         let job = Snapshot { job: "j".into(), ..Snapshot::default() };
         let lines = block(&job, &Around::default());
-        assert_eq!(lines[0], "j starting for 0 ms: 0 events/s, 0 read");
+        assert_eq!(lines[0], "j starting 0 ms: 0 events/s, 0 read");
         assert_eq!(lines[1], "  watermark   none yet");
-        assert_eq!(lines[2], "  last minute no minute is complete yet");
-        assert_eq!(lines[4], "  set aside   late 0, dead letters 0");
+        assert_eq!(lines[2], "  last minute none is complete yet");
+        assert_eq!(lines[3..], ["  late        0", "  dead        0"]);
     }
 }

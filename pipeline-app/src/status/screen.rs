@@ -51,8 +51,10 @@ impl Block {
             lines.push(line);
         }
         for (line, text) in lines.iter().zip(texts) {
-            line.set_message(text.clone());
-            line.tick();
+            // Each message is a drawing of the whole block.
+            if line.message() != *text {
+                line.set_message(text.clone());
+            }
         }
     }
 }

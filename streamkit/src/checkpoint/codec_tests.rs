@@ -28,7 +28,7 @@ fn checkpoint() -> Checkpoint {
             plan: vec![PlanStep { name: "n".into(), kind: "k".into(), parameters: "p".into() }],
             splits: vec![SplitEntry { split, position, start: 0, totals }],
             idle: vec![SplitId::new("t/1")],
-            facts: vec![Fact::Idle { split: SplitId::new("t/1") }],
+            facts: vec![Fact::Idle { split: SplitId::new("t/1"), at: 7 }],
             facts_through: 1,
             watermark: at(8),
             confirmed: BTreeMap::from([(
@@ -61,17 +61,17 @@ fn the_bytes_are_those_of_format_1() {
         r#""splits":[{"split":{"id":"t/0","topic":"t","partition":0,"memo":""},"#,
         r#""position":{"next":5,"high":9,"floor":null,"read":5,"accepted":4},"start":0,"#,
         r#""totals":{"dead":{"json":1},"late":{},"wanted":{}}}],"#,
-        r#""idle":["t/1"],"facts":[{"fact":"idle","split":"t/1"}],"facts_through":1,"#,
+        r#""idle":["t/1"],"facts":[{"fact":"idle","split":"t/1","at":7}],"facts_through":1,"#,
         r#""watermark":8,"confirmed":{"sink":{"w":7,"has_progress":true}},"counted":{"n":4}}"#,
     );
     let golden = [
-        b"SKCP\x01\0\0\0\xdc\x01\0\0\x02\0\0\0\x67\xe7\x58\x83".as_slice(),
+        b"SKCP\x01\0\0\0\xe3\x01\0\0\x02\0\0\0\x94\x8a\x4c\xb2".as_slice(),
         header.as_bytes(),
-        b"\x99\xe4\x50\x31",
+        b"\x27\xe2\x06\x11",
         b"\xdb\0\0\0\0\0\0\0\x01n\x03\0\x03\x03key\xc8\x01",
         &[7; 200],
-        b"\x01\xff\0\x02\0\x7f\x01p\xd4\x23\x99\x6d",
-        b"\x03\0\0\0\0\0\0\0\x01m\0\x56\x98\x97\x88PCKS",
+        b"\x01\xff\0\x02\0\x7f\x01p\xd0\xe4\x2e\x63",
+        b"\x03\0\0\0\0\0\0\0\x01m\0\xf6\xf8\xa9\xedPCKS",
     ]
     .concat();
     let encoded = encode(&checkpoint()).unwrap();
@@ -126,10 +126,10 @@ fn a_later_format_is_not_called_damaged() {
 #[test]
 fn a_fact_is_a_line_that_a_person_can_read() {
     let golden = concat!(
-        r#"{"format":1,"job":"job","number":12,"content":{"fact":"idle","split":"t/1"}}"#,
-        "\ncrc32c b031d578\n"
+        r#"{"format":1,"job":"job","number":12,"content":{"fact":"idle","split":"t/1","at":7}}"#,
+        "\ncrc32c 2839c5fa\n"
     );
-    let fact = Fact::Idle { split: SplitId::new("t/1") };
+    let fact = Fact::Idle { split: SplitId::new("t/1"), at: 7 };
     let bytes = encode_fact("job", 12, &fact).unwrap();
     assert_eq!(String::from_utf8(bytes.clone()).unwrap(), golden);
     let stored = decode_fact(&bytes).unwrap();

@@ -58,7 +58,7 @@ fn at(minute: u64) -> Timestamp {
 }
 
 fn idle(n: u64) -> Fact {
-    Fact::Idle { split: SplitId::new(format!("t/{n}")) }
+    Fact::Idle { split: SplitId::new(format!("t/{n}")), at: n }
 }
 
 /// The checkpoint that the log wants next: entry `number` of operator "o", and every earlier one if

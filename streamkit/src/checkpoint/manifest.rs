@@ -91,8 +91,9 @@ pub(crate) struct Confirmed {
 pub(crate) enum Fact {
     /// First sight of a split, and where reading it starts.
     Split { split: Split, start: u64 },
-    /// The split has no say in the watermark until further notice.
-    Idle { split: SplitId },
+    /// The split, read up to this record, has no say in the watermark until further notice. A
+    /// replay of the records before it is not idle.
+    Idle { split: SplitId, at: u64 },
     /// From this position on, the split's watermark is at least this (rule T9).
     Floor { split: SplitId, from: u64, floor: Timestamp },
     /// Where a bounded input ends: the record after the last one (rule D10).
@@ -140,6 +141,9 @@ mod tests {
         assert_eq!(serde_json::to_string(&floor).unwrap(), known);
         assert_eq!(serde_json::to_string(&Fact::EndReached).unwrap(), r#"{"fact":"end_reached"}"#);
         assert!(serde_json::from_str::<Fact>(r#"{"fact":"from_the_future"}"#).is_err());
-        assert!(serde_json::from_str::<Fact>(r#"{"fact":"idle","split":"a/0","but":1}"#).is_err());
+        assert!(
+            serde_json::from_str::<Fact>(r#"{"fact":"idle","split":"a/0","at":1,"but":1}"#)
+                .is_err()
+        );
     }
 }

@@ -33,6 +33,9 @@ pub trait Process<T>: Send + Sync + 'static {
     fn on_record(&self, record: &T, cx: &mut ProcessContext<'_, Self::State, Self::Out>);
 
     /// A timer that was set has come. Called before records of the same instant.
+    ///
+    /// A timer that is set here does not keep a job from ending whose input has ended: otherwise
+    /// one that sets itself again and again would do so for ever.
     fn on_timer(&self, cx: &mut ProcessContext<'_, Self::State, Self::Out>) {
         let _ = cx;
     }
@@ -109,6 +112,8 @@ pub(crate) struct Processor<K: Key + ?Sized, T, P: Process<T>> {
 struct KeyState<T, S> {
     state: Option<S>,
     timer: Option<Timestamp>,
+    /// Whether the timer was set by a timer.
+    again: bool,
     /// Records that the watermark has not passed, in order.
     waiting: Vec<Waiting<T>>,
 }
@@ -122,7 +127,7 @@ struct Waiting<T> {
 
 impl<T, S> Default for KeyState<T, S> {
     fn default() -> Self {
-        Self { state: None, timer: None, waiting: vec![] }
+        Self { state: None, timer: None, again: false, waiting: vec![] }
     }
 }
 
@@ -131,9 +136,10 @@ impl<T, S> KeyState<T, S> {
         self.state.is_none() && self.timer.is_none() && self.waiting.is_empty()
     }
 
-    /// When something fires for this key: the microsecond after the first record, or the timer.
+    /// When something fires for this key: the microsecond after the first record or the timer.
     fn due(&self) -> Option<Timestamp> {
-        self.waiting.first().map(|w| w.time.next()).into_iter().chain(self.timer).min()
+        let first = self.waiting.first().map(|w| w.time);
+        first.into_iter().chain(self.timer).min().map(Timestamp::next)
     }
 }
 
@@ -162,17 +168,18 @@ impl<K: Key + ?Sized, T: State + Clone, P: Process<T>> Processor<K, T, P> {
         let state = &mut self.keys[slot as usize];
         let mut out = vec![];
         while let Some(due) = state.due().filter(|due| *due <= until) {
-            if state.timer == Some(due) {
-                state.timer = None;
+            if let Some(time) = state.timer.take_if(|timer| timer.next() == due) {
                 let cx = &mut ProcessContext {
                     state: &mut state.state,
-                    time: due,
+                    time,
                     key,
                     out: &mut out,
                     timer: &mut state.timer,
                 };
                 self.process.on_timer(cx);
+                state.again = state.timer.is_some();
             } else {
+                let before = state.timer;
                 let Waiting { time, record, .. } = state.waiting.remove(0);
                 let cx = &mut ProcessContext {
                     state: &mut state.state,
@@ -182,6 +189,7 @@ impl<K: Key + ?Sized, T: State + Clone, P: Process<T>> Processor<K, T, P> {
                     timer: &mut state.timer,
                 };
                 self.process.on_record(&record, cx);
+                state.again &= state.timer == before;
             }
             for result in out.drain(..) {
                 self.results.push(due, slot, result);
@@ -266,7 +274,8 @@ where
 
     fn highest_pending(&self) -> Option<Timestamp> {
         let last = |state: &KeyState<T, P::State>| {
-            state.waiting.last().map(|w| w.time.next()).into_iter().chain(state.timer).max()
+            let timer = state.timer.filter(|_| !state.again);
+            state.waiting.last().map(|w| w.time).into_iter().chain(timer).max().map(Timestamp::next)
         };
         self.live.iter().filter_map(|slot| last(&self.keys[slot as usize])).max()
     }

@@ -20,6 +20,10 @@ impl Acks {
         self.0.push(sink);
     }
 
+    pub(crate) fn extend(&mut self, others: &Self) {
+        self.0.extend(others.0.iter().map(Arc::clone));
+    }
+
     /// Every sink has every result with a fire time up to this one. Without a sink: all of them.
     fn committed(&self) -> Timestamp {
         let low = self.0.iter().map(|w| w.load(Ordering::Acquire)).min();

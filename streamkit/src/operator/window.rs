@@ -31,8 +31,6 @@ pub(crate) struct WindowAggregate<K: Key + ?Sized, T, A: Aggregator<T>> {
     /// Panes dropped since the last checkpoint.
     dropped: Vec<i64>,
     merge: Merge,
-    /// With allowed lateness, windows up to this end have been announced as running values.
-    announced: i64,
     next: Box<dyn Link<Windowed<K::Owned, A::Output>>>,
 }
 
@@ -115,7 +113,6 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
             results: Results::new(acks),
             dropped: vec![],
             merge: Merge::default(),
-            announced: i64::MIN,
             next,
         }
     }
@@ -191,29 +188,19 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
         }
     }
 
-    fn emit_running(
-        &mut self,
-        ends: &[i64],
-        changed_only: bool,
-        keys: &KeyTable,
-        cx: &mut Cx,
-    ) -> Result<()> {
-        for &end in ends {
-            let rows = self.merged(end, changed_only);
-            if rows.is_empty() {
-                continue;
-            }
+    /// One batch with the values of all open windows that have changed since the last tick.
+    fn running_values(&mut self, keys: &KeyTable) -> BatchBuilder<Windowed<K::Owned, A::Output>> {
+        let mut batch = BatchBuilder::with_capacity(0);
+        for end in self.open_ends() {
             let window = self.panes.window(end);
             let time = self.panes.fire_time(end).previous();
-            let mut batch = BatchBuilder::with_capacity(rows.len());
-            for (slot, accumulator) in &rows {
-                let key = K::from_bytes(keys.key(*slot));
-                let value = self.aggregator.finish(accumulator);
+            for (slot, accumulator) in self.merged(end, true) {
+                let key = K::from_bytes(keys.key(slot));
+                let value = self.aggregator.finish(&accumulator);
                 batch.push(Windowed { window, key, value }, time, None);
             }
-            self.next.batch(batch.finish(None, Kind::Running), cx)?;
         }
-        Ok(())
+        batch
     }
 
     /// The ends of all windows that are open and have something in them.
@@ -289,25 +276,16 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
             }
         }
         self.results.set_fired(watermark);
-        if self.panes.allows_lateness() {
-            let reached: Vec<i64> = self
-                .open_ends()
-                .into_iter()
-                .filter(|end| *end > self.announced && *end <= watermark.as_micros())
-                .collect();
-            if let Some(last) = reached.last() {
-                self.announced = *last;
-                self.emit_running(&reached, false, keys, cx)?;
-            }
-        }
         Ok(Fired::Done)
     }
 
     fn tick(&mut self, keys: &KeyTable, cx: &mut Cx) -> Result<()> {
-        let ends = self.open_ends();
-        self.emit_running(&ends, true, keys, cx)?;
+        let batch = self.running_values(keys);
         self.state.values_mut().for_each(|pane| pane.ticked.clear());
-        Ok(())
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.next.batch(batch.finish(None, Kind::Running), cx)
     }
 
     fn forward(&mut self, control: &Control, cx: &mut Cx) -> Result<()> {

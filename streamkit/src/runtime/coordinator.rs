@@ -6,7 +6,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::config::{InputEnd, RunConfig};
 use super::handle::Outside;
 use super::progress::{CheckpointProgress, JobState};
-use super::recovery::still_needed;
+use super::recovery::{Facts, still_needed};
 use super::sink_cell::SinkShared;
 use super::source_cell::SourceCell;
 use crate::checkpoint::{Checkpoint, CheckpointLog, FORMAT, Fact, Manifest, PlanStep};
@@ -36,8 +36,6 @@ pub(crate) struct Coordinator {
     sources: Vec<Box<dyn SourceCell>>,
     sinks: Vec<RunningSink>,
     tracker: Arc<Tracker>,
-    /// The names of the splits, by index; sinks read it.
-    split_names: Arc<Mutex<Vec<SplitId>>>,
     workers: Vec<RunningWorker>,
     /// How many inputs a barrier has to pass.
     inputs: usize,
@@ -52,6 +50,8 @@ pub(crate) struct Coordinator {
     checkpoint: Option<(u64, u64, Duration, Timestamp)>,
     /// Running values are withheld until every split is past this (rule D3).
     noted: BTreeMap<SplitId, u64>,
+    /// No floor is below this: the restored state has fired up to here at most (rule T9).
+    restored: Timestamp,
     stage: Stage,
 }
 
@@ -123,10 +123,12 @@ impl Coordinator {
             }
             self.show();
         }
-        if let Some(error) = failure {
-            self.abort(&mut workers, &mut sinks);
+        if failure.is_some() {
+            self.abort(&mut workers, &mut sinks, &mut failure);
             self.show();
             self.set_state(JobState::Failed);
+        }
+        if let Some(error) = failure {
             return Err(error);
         }
         self.join();
@@ -137,14 +139,21 @@ impl Coordinator {
 
     /// Stops all threads where they are: what they had not committed is written by the next run.
     /// A sink that hangs in its client is not waited for longer than a graceful stop may take.
-    fn abort(&mut self, workers: &mut usize, sinks: &mut usize) {
+    /// A thread that fails takes its neighbours with it, and one of these may have been heard first.
+    fn abort(&mut self, workers: &mut usize, sinks: &mut usize, failure: &mut Option<Error>) {
         self.abandon.store(true, Ordering::SeqCst);
         self.tracker.ring();
         let deadline = self.config.clock.elapsed() + self.config.shutdown_timeout;
         while *workers + *sinks > 0 && self.config.clock.elapsed() < deadline {
             match self.ended.recv_timeout(STEP) {
-                Ok(Ended::Worker(..)) => *workers -= 1,
-                Ok(Ended::Sink(..)) => *sinks -= 1,
+                Ok(Ended::Worker(_, result)) => {
+                    *workers -= 1;
+                    note_failure(failure, result);
+                }
+                Ok(Ended::Sink(_, result)) => {
+                    *sinks -= 1;
+                    note_failure(failure, result);
+                }
                 Err(_) => {}
             }
         }
@@ -278,20 +287,26 @@ impl Coordinator {
                         barrier.collected.lock().unwrap_or_else(PoisonError::into_inner);
                     collected.pending
                 };
+                // Closed before a crash: it is finished with the same watermark.
+                let closed = Facts::of(&self.facts).closed;
+                let pending =
+                    pending.max(closed.filter(|closed| *closed > self.tracker.watermark()));
                 match pending {
                     // Rule D10: one final watermark, durable before anything is decided by it.
                     // Results may open windows of a second aggregate, hence the next round.
                     Some(c) => {
                         let c = c.max(self.tracker.watermark());
-                        self.fact(Fact::Closed { c })?;
+                        if closed.is_none_or(|closed| c > closed) {
+                            self.fact(Fact::Closed { c })?;
+                        }
                         self.tracker.close(c);
                         self.send_barrier(BarrierKind::Drain, now)
                     }
                     None => {
-                        self.fact(Fact::EndReached)?;
-                        if !self.facts.iter().any(|fact| matches!(fact, Fact::Closed { .. })) {
+                        if closed.is_none() {
                             self.fact(Fact::Closed { c: self.tracker.watermark() })?;
                         }
+                        self.fact(Fact::EndReached)?;
                         self.last_checkpoint(now)
                     }
                 }
@@ -354,10 +369,15 @@ impl Coordinator {
     }
 }
 
-/// A fence outranks everything; otherwise the first failure is the cause of the others.
+/// A fence outranks everything, and a cause its consequences; otherwise the first failure is the
+/// cause of the others.
 fn note_failure(failure: &mut Option<Error>, result: Result<()>) {
+    let outranks = |new: &Error, old: &Error| {
+        new.kind() == ErrorKind::Fenced
+            || (old.kind() == ErrorKind::Internal && new.kind() != ErrorKind::Internal)
+    };
     if let Err(error) = result
-        && (failure.is_none() || error.kind() == ErrorKind::Fenced)
+        && failure.as_ref().is_none_or(|old| outranks(&error, old))
     {
         *failure = Some(error);
     }

@@ -2,6 +2,7 @@
 //! exist. Decisions are pure functions; the coordinator does the I/O around them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::checkpoint::{Confirmed, Fact, Manifest, PlanStep, SplitEntry, Totals};
 use crate::connector::{Point, Progress};
@@ -64,10 +65,13 @@ pub(crate) fn plan_differences(stored: &[PlanStep], now: &[PlanStep]) -> Vec<Str
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) splits: Vec<(Split, u64)>,
-    pub(crate) idle: BTreeSet<SplitId>,
+    /// Splits that are idle, and the record before which they became so.
+    pub(crate) idle: BTreeMap<SplitId, u64>,
     pub(crate) floors: BTreeMap<SplitId, Vec<(u64, Timestamp)>>,
-    /// End positions of a bounded run that have not been reached.
+    /// The end positions of the last bounded run.
     pub(crate) ends: BTreeMap<SplitId, u64>,
+    /// Whether all of them have been reached.
+    pub(crate) end_reached: bool,
     /// The input was closed at this time, and not reopened since.
     pub(crate) closed: Option<Timestamp>,
 }
@@ -78,17 +82,20 @@ impl Facts {
         for fact in facts {
             match fact {
                 Fact::Split { split, start } => all.splits.push((split.clone(), *start)),
-                Fact::Idle { split } => {
-                    all.idle.insert(split.clone());
+                Fact::Idle { split, at } => {
+                    all.idle.insert(split.clone(), *at);
                 }
                 Fact::Floor { split, from, floor } => {
                     all.idle.remove(split);
                     all.floors.entry(split.clone()).or_default().push((*from, *floor));
                 }
                 Fact::End { split, end } => {
+                    if std::mem::take(&mut all.end_reached) {
+                        all.ends.clear();
+                    }
                     all.ends.insert(split.clone(), *end);
                 }
-                Fact::EndReached => all.ends.clear(),
+                Fact::EndReached => all.end_reached = true,
                 Fact::Closed { c } => all.closed = Some(*c),
                 Fact::Reopened { .. } => all.closed = None,
                 Fact::GivenUp { .. } => {}
@@ -107,7 +114,7 @@ pub(crate) fn still_needed(facts: &[Fact]) -> Vec<Fact> {
         .iter()
         .rev()
         .filter(|fact| match fact {
-            Fact::Idle { split } => idle.contains(split) && seen.insert(split.clone()),
+            Fact::Idle { split, .. } => idle.contains_key(split) && seen.insert(split.clone()),
             _ => true,
         })
         .cloned()
@@ -116,12 +123,13 @@ pub(crate) fn still_needed(facts: &[Fact]) -> Vec<Fact> {
     kept
 }
 
-/// A split to be read, of which source, and whether it is idle.
+/// A split to be read, of which source, and where it became idle, if it is.
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedSplit {
     pub(crate) source: usize,
     pub(crate) plan: SplitPlan,
-    pub(crate) idle: bool,
+    pub(crate) idle_at: Option<u64>,
+    pub(crate) idle_after: Option<Duration>,
 }
 
 /// What is known of one split when its plan is made.
@@ -249,13 +257,13 @@ mod tests {
         let id = SplitId::new("a");
         let facts = [
             Fact::Split { split: split("a"), start: 7 },
-            Fact::Idle { split: id.clone() },
+            Fact::Idle { split: id.clone(), at: 8 },
             Fact::Floor { split: id.clone(), from: 9, floor: at(5) },
-            Fact::Idle { split: id.clone() },
+            Fact::Idle { split: id.clone(), at: 10 },
             Fact::End { split: id.clone(), end: 11 },
         ];
         let read = Facts::of(&facts);
-        assert!(read.idle.contains(&id));
+        assert_eq!(read.idle[&id], 10);
         assert_eq!(read.floors[&id], [(9, at(5))]);
         assert_eq!(read.ends[&id], 11);
         let kept = still_needed(&facts);

@@ -16,9 +16,9 @@ use crate::connector::{DeadLetter, Sink};
 use crate::data::{Data, Key};
 use crate::error::Result;
 use crate::graph::{Consumers, Deploy, Node, PlanRef, link};
-use crate::operator::{Expand, Filter, FlatMap, Inspect, Map, Operator};
+use crate::operator::{Acks, Expand, Filter, FlatMap, Inspect, Map, Operator};
 use crate::runtime::SinkNode;
-use crate::task::{Link, Union, UnionInput};
+use crate::task::{Gauges, Link, Union, UnionInput};
 use crate::window::WindowAssigner;
 
 /// A stream of records of one type. A handle, cheap to clone; using it twice is a fork, and both
@@ -37,8 +37,12 @@ impl<T> std::fmt::Debug for Stream<T> {
     }
 }
 
-/// The union of one worker, once its first input has been built.
-type SharedUnion<T> = Option<Arc<Mutex<Union<T>>>>;
+/// A union on one worker, with what every input of it needs to know of what comes behind.
+struct United<T> {
+    union: Arc<Mutex<Union<T>>>,
+    gauges: Gauges,
+    acks: Acks,
+}
 
 /// What adds a step to the plan.
 pub(crate) struct Step {
@@ -169,7 +173,7 @@ impl<T: Data> Stream<T> {
                 "{step}: a stream of events and a stream of results cannot be united: they leave by different progress. Give each a sink of its own"
             ));
         }
-        let shared: Arc<Mutex<Vec<SharedUnion<T>>>> = Arc::default();
+        let shared: Arc<Mutex<Vec<Option<United<T>>>>> = Arc::default();
         for (input, stream) in [self, other].into_iter().enumerate() {
             let (consumers, shared) = (Arc::clone(&out.consumers), Arc::clone(&shared));
             stream.consume(move |deploy| {
@@ -177,15 +181,28 @@ impl<T: Data> Stream<T> {
                 if shared.len() <= deploy.worker {
                     shared.resize_with(deploy.worker + 1, || None);
                 }
-                // The first input of a worker builds what comes next, for both.
-                let union = match &shared[deploy.worker] {
-                    Some(union) => Arc::clone(union),
-                    None => {
-                        let union = Union::new(2, link(&consumers, deploy)?);
-                        shared[deploy.worker] = Some(Arc::clone(&union));
-                        union
+                // The first input of a worker builds what comes next, for both; each of them needs
+                // room in the queues behind, and acknowledgements from the sinks.
+                let united = match &mut shared[deploy.worker] {
+                    Some(united) => united,
+                    empty => {
+                        let gauges = std::mem::take(&mut deploy.gauges);
+                        let acks = std::mem::take(&mut deploy.acks);
+                        let union = Arc::new(Mutex::new(Union::new(2, link(&consumers, deploy)?)));
+                        empty.insert(United {
+                            union,
+                            gauges: std::mem::replace(&mut deploy.gauges, gauges),
+                            acks: std::mem::replace(&mut deploy.acks, acks),
+                        })
                     }
                 };
+                deploy.gauges.extend(&united.gauges);
+                deploy.acks.extend(&united.acks);
+                let union = Arc::clone(&united.union);
+                union
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .watch(input, &mut deploy.gauges);
                 Ok(Box::new(UnionInput { union, input }))
             });
         }

@@ -174,6 +174,6 @@ pub(crate) fn watch<T: Data>(senders: &[(Sender<Packet<T>>, Arc<Signal>)], gauge
     for (sender, _) in senders {
         let sender = sender.clone();
         let capacity = sender.capacity().unwrap_or(usize::MAX);
-        gauges.add(Box::new(move || sender.len() + SLACK <= capacity));
+        gauges.add(Arc::new(move || sender.len() + SLACK <= capacity));
     }
 }

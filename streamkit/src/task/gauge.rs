@@ -10,16 +10,20 @@ use std::time::Duration;
 pub(crate) const SLACK: usize = 16;
 
 /// Tells whether an outgoing queue has room for one more step.
-pub(crate) type Gauge = Box<dyn Fn() -> bool + Send>;
+pub(crate) type Gauge = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The outgoing queues of one input of a worker: room in all of them is required before a step
 /// begins, so that no step ever blocks (rule D4).
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Gauges(Vec<Gauge>);
 
 impl Gauges {
     pub(crate) fn add(&mut self, gauge: Gauge) {
         self.0.push(gauge);
+    }
+
+    pub(crate) fn extend(&mut self, others: &Self) {
+        self.0.extend(others.0.iter().map(Arc::clone));
     }
 
     pub(crate) fn have_room(&self) -> bool {

@@ -33,7 +33,7 @@ impl<T: Data> SinkEdge<T> {
     pub(crate) fn watch(&self, workers: usize, gauges: &mut Gauges) {
         let sender = self.sender.clone();
         let capacity = sender.capacity().unwrap_or(usize::MAX);
-        gauges.add(Box::new(move || sender.len() + SLACK * workers <= capacity));
+        gauges.add(Arc::new(move || sender.len() + SLACK * workers <= capacity));
     }
 
     fn send(&self, message: SinkMessage<T>, cx: &Cx) -> Result<()> {

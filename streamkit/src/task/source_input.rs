@@ -73,7 +73,7 @@ struct OpenSplit<T> {
     time: SplitTime,
     position: Position,
     batch: ReadBatch<T>,
-    /// The batch has been read and waits for a floor.
+    /// The batch has been read, or a part of it is left: it waits for a floor, or for its turn.
     held: bool,
     status: ReadStatus,
     ended: bool,
@@ -111,7 +111,9 @@ impl<T: Data> SourceInput<T> {
             let at = plan.from;
             let reader = self.source.open(&plan.split, at.next, self.wake.clone())?;
             let delay = self.rule.strategy.out_of_orderness;
-            let time = SplitTime::new(at.high, at.floor, delay);
+            let mut time = SplitTime::new(at.high, at.floor, delay);
+            let in_force = plan.floors.iter().filter(|(from, _)| *from <= at.next);
+            in_force.for_each(|(_, floor)| time.set_floor(*floor));
             self.tracker.advance(plan.index, time.own(), at.next, reader.lag());
             let ended = plan.end.is_some_and(|end| at.next >= end);
             if ended {
@@ -144,11 +146,16 @@ impl<T: Data> SourceInput<T> {
             }
             if !split.held {
                 if self.tracker.too_far_ahead(split.plan.index) {
+                    self.tracker.paused(split.plan.index);
                     waiting = Poll::Later;
                     continue;
                 }
                 split.batch.restart(split.position.next);
-                split.status = split.reader.read(&mut split.batch, READ_ROWS)?;
+                let read = split.reader.read(&mut split.batch, READ_ROWS);
+                split.status = read.map_err(|e| {
+                    let at = format!("{}@{}", split.plan.split.id, split.position.next);
+                    e.at_step(&self.rule.step).on_record(at)
+                })?;
             }
             if split.batch.is_empty() && split.batch.next == split.position.next {
                 let caught_up = split.status == ReadStatus::CaughtUp;
@@ -183,24 +190,25 @@ impl<T: Data> SourceInput<T> {
         Ok(waiting)
     }
 
-    /// Sends a batch that has been read on its way, cut where it must be.
+    /// Sends a batch that has been read on its way, or its part up to the next position at which it
+    /// must be cut; the rest is held.
     fn process(&mut self, at: usize, cx: &mut Cx) -> Result<()> {
         let split = &mut self.splits[at];
         let mut read = std::mem::take(&mut split.batch);
         let end = split.plan.end.unwrap_or(u64::MAX);
         let stop = read.next.min(end);
-        let mut items = read.items.drain(..).zip(read.offsets.drain(..)).peekable();
-        let mut raws = read.raws.drain(..);
-        let mut rejected = read.rejected.drain(..).peekable();
-        loop {
-            let first = split.position.next;
-            let cut = split.plan.cuts.iter().copied().filter(|cut| *cut > first).min();
-            let floor_cut =
-                split.plan.floors.iter().map(|(from, _)| *from).find(|from| *from > first);
-            let next = cut.into_iter().chain(floor_cut).min().unwrap_or(u64::MAX).min(stop);
-            if next <= first {
-                break;
-            }
+        let first = split.position.next;
+        let floor_cuts = split.plan.floors.iter().map(|(from, _)| *from);
+        let cuts = split.plan.cuts.iter().copied().chain(floor_cuts);
+        let next = cuts.filter(|cut| *cut > first).min().unwrap_or(u64::MAX).min(stop);
+        if next > first {
+            let upto = read.offsets.partition_point(|offset| *offset < next);
+            let mut items = read.items.drain(..upto).zip(read.offsets.drain(..upto)).peekable();
+            let mut raws = read.raws.drain(..upto.min(read.raws.len()));
+            let upto = read.rejected.partition_point(|(offset, _)| *offset < next);
+            let mut rejected = read.rejected.drain(..upto).peekable();
+            cx.origin = Some((split.plan.split.id.clone(), first, next));
+            cx.step = Arc::clone(&self.rule.step);
             for (from, floor) in &split.plan.floors {
                 if *from <= first {
                     split.time.set_floor(*floor);
@@ -241,8 +249,6 @@ impl<T: Data> SourceInput<T> {
             split.position.high = split.time.high();
             split.position.floor = split.time.floor();
             let run = Run { split: split.plan.index, first, end: split.position };
-            cx.origin = Some((split.plan.split.id.clone(), first, next));
-            cx.step = Arc::clone(&self.rule.step);
             if let Some(link) = &mut self.dead {
                 link.batch(dead.finish(Some(run), Kind::Final), cx)?;
             }
@@ -265,14 +271,15 @@ impl<T: Data> SourceInput<T> {
                 }
             }
         }
-        drop((items, raws, rejected));
+        split.held = split.position.next < stop;
         split.batch = read;
         let lag = split.reader.lag();
         self.tracker.advance(split.plan.index, split.time.own(), split.position.next, lag);
         if split.position.next >= end
-            || (split.status == ReadStatus::Ended && stop == split.batch.next)
+            || (split.status == ReadStatus::Ended && !split.held && stop == split.batch.next)
         {
             split.ended = true;
+            split.held = false;
             self.tracker.end(split.plan.index);
         }
         Ok(())
@@ -313,6 +320,7 @@ impl<T: Data> Input for SourceInput<T> {
         }
         self.open_new_splits().map_err(|e| e.at_step(&self.rule.step))?;
         if !self.gauges.have_room() {
+            self.splits.iter().for_each(|split| self.tracker.paused(split.plan.index));
             return Ok(Poll::NoRoom);
         }
         self.read_one(cx)

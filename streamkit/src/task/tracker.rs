@@ -41,6 +41,10 @@ pub(crate) struct Tracked {
     pub(crate) caught_up_since: Option<Duration>,
     pub(crate) next: u64,
     pub(crate) lag: Option<u64>,
+    /// It was idle here before the restart, and is again once it has been read to here.
+    pub(crate) idle_at: Option<u64>,
+    /// How long its source may be silent.
+    pub(crate) idle_after: Option<Duration>,
 }
 
 /// All splits of a job.
@@ -98,6 +102,10 @@ impl Tracker {
             tracked.next = next;
             tracked.lag = lag;
             tracked.caught_up_since = None;
+            if tracked.state == SplitState::Active && tracked.idle_at.is_some_and(|at| next >= at) {
+                tracked.state = SplitState::Idle;
+                tracked.idle_at = None;
+            }
         }
         self.settle(&splits);
     }
@@ -112,6 +120,13 @@ impl Tracker {
                 }
                 false => tracked.caught_up_since = None,
             }
+        }
+    }
+
+    /// The split was not read, so there is no evidence that it is still at its end (rule T8).
+    pub(crate) fn paused(&self, split: u32) {
+        if let Some(tracked) = self.lock().get_mut(split as usize) {
+            tracked.caught_up_since = None;
         }
     }
 
@@ -140,10 +155,10 @@ impl Tracker {
         }
     }
 
-    /// Splits that could become idle now: read to the end for `timeout`. If all that are active
+    /// Splits that could become idle now: read to the end for their source's time-out. If all that are active
     /// qualify, the one that is furthest stays active, so that the watermark stands where the data
     /// brought it. They are held until [`set_idle`](Self::set_idle).
-    pub(crate) fn begin_idle(&self, timeout: Duration, now: Duration) -> Vec<u32> {
+    pub(crate) fn begin_idle(&self, now: Duration) -> Vec<u32> {
         let mut splits = self.lock();
         let holds = |t: &Tracked| matches!(t.state, SplitState::Active | SplitState::Idling);
         let active = splits.iter().filter(|t| holds(t)).count();
@@ -151,8 +166,9 @@ impl Tracker {
             .iter()
             .enumerate()
             .filter(|(_, t)| {
+                let quiet = t.caught_up_since.map(|since| now.saturating_sub(since));
                 t.state == SplitState::Active
-                    && t.caught_up_since.is_some_and(|since| now.saturating_sub(since) >= timeout)
+                    && quiet.zip(t.idle_after).is_some_and(|(quiet, after)| quiet >= after)
             })
             .filter_map(|(i, _)| u32::try_from(i).ok())
             .collect();
@@ -164,6 +180,11 @@ impl Tracker {
             splits[i as usize].state = SplitState::Idling;
         }
         quiet
+    }
+
+    /// The name of a split, and its next record.
+    pub(crate) fn position(&self, split: u32) -> Option<(SplitId, u64)> {
+        self.lock().get(split as usize).map(|t| (t.id.clone(), t.next))
     }
 
     /// The fact is durable: the split no longer holds the watermark.
@@ -279,6 +300,8 @@ mod tests {
                 caught_up_since: None,
                 next: 0,
                 lag: None,
+                idle_at: None,
+                idle_after: Some(seconds(30)),
             });
         }
         for (i, own) in owns.iter().enumerate() {
@@ -301,8 +324,8 @@ mod tests {
     fn t8_the_furthest_split_stays_active_if_all_are_quiet() {
         let tracker = tracker(&[10, 20, 15]);
         (0..3).for_each(|i| tracker.nothing(i, true, seconds(1)));
-        assert!(tracker.begin_idle(seconds(30), seconds(30)).is_empty());
-        assert_eq!(tracker.begin_idle(seconds(30), seconds(31)), [0, 2]);
+        assert!(tracker.begin_idle(seconds(30)).is_empty());
+        assert_eq!(tracker.begin_idle(seconds(31)), [0, 2]);
         assert_eq!(tracker.watermark(), at(10), "nothing moves before the fact is durable");
         tracker.set_idle(0);
         tracker.set_idle(2);
@@ -314,14 +337,14 @@ mod tests {
         let tracker = tracker(&[10, 20]);
         tracker.nothing(0, true, seconds(1));
         tracker.nothing(0, false, seconds(2));
-        assert!(tracker.begin_idle(seconds(30), seconds(100)).is_empty());
+        assert!(tracker.begin_idle(seconds(100)).is_empty());
     }
 
     #[test]
     fn t9_a_split_back_from_idleness_gets_the_watermark_as_its_floor() {
         let tracker = tracker(&[10, 20]);
         tracker.nothing(0, true, seconds(1));
-        tracker.begin_idle(seconds(30), seconds(31));
+        tracker.begin_idle(seconds(31));
         assert_eq!(tracker.may_stamp(0), None, "the reader waits while the decision is made");
         tracker.set_idle(0);
         assert_eq!(tracker.may_stamp(0), None);

@@ -1,7 +1,9 @@
 //! Union: two or more streams of one worker become one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::gauge::Gauges;
 use super::{Control, Cx, Link};
 use crate::data::Data;
 use crate::error::Result;
@@ -13,27 +15,31 @@ pub(crate) struct Union<T> {
     next: Box<dyn Link<T>>,
     watermarks: Vec<Timestamp>,
     sent: Timestamp,
-    barriers: usize,
+    /// Inputs that a barrier has passed, and not the others yet: they must bring nothing more.
+    at_barrier: Arc<[AtomicBool]>,
     ends: usize,
 }
 
 impl<T: Data> Union<T> {
-    pub(crate) fn new(inputs: usize, next: Box<dyn Link<T>>) -> Arc<Mutex<Self>> {
-        Arc::new(Mutex::new(Self {
+    pub(crate) fn new(inputs: usize, next: Box<dyn Link<T>>) -> Self {
+        Self {
             next,
             watermarks: vec![Timestamp::MIN; inputs],
             sent: Timestamp::MIN,
-            barriers: 0,
+            at_barrier: (0..inputs).map(|_| AtomicBool::new(false)).collect(),
             ends: 0,
-        }))
+        }
+    }
+
+    /// Holds an input back between its barrier and that of the others: what is behind the union
+    /// must see exactly the records before the barrier when it sees the barrier.
+    pub(crate) fn watch(&self, input: usize, gauges: &mut Gauges) {
+        let at_barrier = Arc::clone(&self.at_barrier);
+        gauges.add(Arc::new(move || !at_barrier[input].load(Ordering::Acquire)));
     }
 }
 
-/// One input of a union.
-///
-/// All inputs are in one worker, which injects a barrier into each of its sources in one step, and
-/// only streams of the same kind can be united; so a barrier has passed the union when it has come
-/// from every input.
+/// One input of a union. All inputs are in one worker.
 pub(crate) struct UnionInput<T> {
     pub(crate) union: Arc<Mutex<Union<T>>>,
     pub(crate) input: usize,
@@ -60,10 +66,10 @@ impl<T: Data> Link<T> for UnionInput<T> {
             // It comes after all branches have had their batches, so the first one is right.
             Control::Read { .. } => union.next.control(control, cx)?,
             Control::Barrier(_) => {
-                union.barriers += 1;
-                if union.barriers == inputs {
-                    union.barriers = 0;
+                union.at_barrier[self.input].store(true, Ordering::Release);
+                if union.at_barrier.iter().all(|at| at.load(Ordering::Acquire)) {
                     union.next.control(control, cx)?;
+                    union.at_barrier.iter().for_each(|at| at.store(false, Ordering::Release));
                 }
             }
             Control::End => {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::tracker::Tracker;
 use super::{Control, Cx, Signal};
@@ -139,7 +139,12 @@ impl Worker {
                     note(Poll::Progress, 0, &mut ended);
                 }
                 if command.is_none() {
-                    command = self.commands.try_recv().ok();
+                    command = match self.commands.try_recv() {
+                        Ok(control) => Some(control),
+                        Err(TryRecvError::Empty) => None,
+                        // The coordinator has given the job up.
+                        Err(TryRecvError::Disconnected) => return Ok(()),
+                    };
                 }
                 if let Some(control) = command.take() {
                     self.send_to_sources(&control)?;

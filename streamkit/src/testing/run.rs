@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::runtime::{JobHandle, JobProgress, RunConfig};
+use crate::runtime::{JobHandle, JobProgress, JobState, RunConfig};
 use crate::time::millis;
 
 /// Runs a job to its end and returns what it showed last. A job that waits for more input never
@@ -54,15 +54,27 @@ impl Running {
     /// Waits until the condition is true.
     ///
     /// # Panics
-    /// If it is not true after half a minute, saying what was waited for and what the job shows.
+    /// If it is not true after half a minute, or the job has failed, saying what was waited for and what the job shows.
     pub fn until(&self, what: &str, mut condition: impl FnMut(&JobProgress) -> bool) {
         for _ in 0..LOOKS {
-            if condition(&self.progress()) {
+            let progress = self.progress();
+            if condition(&progress) {
                 return;
+            }
+            if progress.state == JobState::Failed {
+                panic!("waited in vain for {what}; the job has failed: {}", self.error());
             }
             std::thread::sleep(millis(2));
         }
         panic!("waited in vain for {what}; the job shows {:#?}", self.progress());
+    }
+
+    fn error(&self) -> String {
+        let end = match &self.handle {
+            Ok(handle) => self.runtime.block_on(handle.wait()),
+            Err(error) => Err(Arc::clone(error)),
+        };
+        end.map_or_else(|error| error.to_string(), |()| "without an error".to_owned())
     }
 
     /// Asks the job to stop and waits for its end.

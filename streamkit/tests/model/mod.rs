@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use streamkit::connector::memory::Collect;
 use streamkit::prelude::*;
 use streamkit::stream::LateRecord;
+use streamkit::testing::{Fault, FlakySink};
 
 /// One record of the tests. Times are in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -237,6 +238,10 @@ pub struct Everything {
     pub sessions: Collect<SessionResult<String, Vec<u64>>>,
     pub sessions_late: Collect<LateRecord<Event>>,
     pub raw: Collect<Event>,
+    /// What goes wrong, by sink.
+    pub faults: Vec<(&'static str, Fault)>,
+    /// Processing this record panics.
+    pub poison: Option<u64>,
 }
 
 pub const TUMBLING: i64 = 20;
@@ -257,31 +262,46 @@ impl Everything {
             sessions: Collect::new(),
             sessions_late: Collect::new(),
             raw: Collect::new(),
+            faults: vec![],
+            poison: None,
         }
+    }
+
+    fn sink<S>(&self, name: &str, sink: &S) -> FlakySink<S>
+    where
+        S: Clone,
+    {
+        let faults = self.faults.iter().filter(|(of, _)| *of == name);
+        FlakySink::new(sink.clone(), faults.map(|(_, fault)| fault.clone()))
     }
 
     /// Hangs the whole job on a stream.
     pub fn build(&self, events: &Stream<Event>) {
         let s = |n: i64| seconds(n as u64);
-        events.sink("raw", self.raw.clone());
+        let poison = self.poison;
+        let events = &events.map(move |e: &Event| {
+            assert_ne!(Some(e.id), poison, "the test has poisoned this record");
+            e.clone()
+        });
+        events.sink("raw", self.sink("raw", &self.raw));
         let by_user = events.key_by(|e: &Event| e.user.as_str());
         let tumbling = by_user.window(Tumbling::of(s(TUMBLING))).aggregate("tumbling", Ids);
-        tumbling.sink("tumbling rows", self.tumbling.clone());
-        tumbling.late().sink("tumbling late", self.tumbling_late.clone());
+        tumbling.sink("tumbling rows", self.sink("tumbling rows", &self.tumbling));
+        tumbling.late().sink("tumbling late", self.sink("tumbling late", &self.tumbling_late));
         let sliding =
             by_user.window(Sliding::of(s(SLIDING.0), s(SLIDING.1))).aggregate("sliding", Ids);
-        sliding.sink("sliding rows", self.sliding.clone());
-        sliding.late().sink("sliding late", self.sliding_late.clone());
+        sliding.sink("sliding rows", self.sink("sliding rows", &self.sliding));
+        sliding.late().sink("sliding late", self.sink("sliding late", &self.sliding_late));
         let users = by_user.window_all(Sliding::of(s(USERS.0), s(USERS.1))).count_keys("users");
-        users.sink("users rows", self.users.clone());
-        users.late().sink("users late", self.users_late.clone());
+        users.sink("users rows", self.sink("users rows", &self.users));
+        users.late().sink("users late", self.sink("users late", &self.users_late));
         let rule = Session::with_gap(s(GAP))
             .max_length(s(LONGEST))
             .starts_at(|e: &Event| e.role == Role::Start)
             .ends_at(|e: &Event| e.role == Role::End);
         let sessions = by_user.window(rule).aggregate("sessions", Ids);
-        sessions.sink("sessions rows", self.sessions.clone());
-        sessions.late().sink("sessions late", self.sessions_late.clone());
+        sessions.sink("sessions rows", self.sink("sessions rows", &self.sessions));
+        sessions.late().sink("sessions late", self.sink("sessions late", &self.sessions_late));
     }
 
     /// Compares everything that was written with the model.

@@ -40,8 +40,9 @@ struct Found {
     lineage: String,
     recovered: Recovered,
     progress: Vec<Option<Progress>>,
-    /// The sinks behind stateless steps that were part of the job when its checkpoint was made, by
-    /// their place in `progress`. A new one starts at the checkpoint (rule D12).
+    /// The sinks behind stateless steps that were part of the job when its checkpoint was made, or
+    /// have committed since, by their place in `progress`. A new one starts at the checkpoint (rule
+    /// D12).
     position_sinks: Vec<usize>,
 }
 
@@ -50,7 +51,7 @@ impl Coordinator {
     pub(crate) fn start(
         mut plan: Plan,
         job: String,
-        config: RunConfig,
+        mut config: RunConfig,
         outside: Arc<Outside>,
         runtime: &Handle,
     ) -> Result<Option<Self>> {
@@ -64,17 +65,24 @@ impl Coordinator {
         if let Some(closed) = facts.closed {
             let more: Vec<String> = splits
                 .iter()
-                .filter(|s| s.plan.end.is_none_or(|end| s.plan.from.next < end))
+                .filter(|s| {
+                    s.plan.end.is_none_or(|end| facts.ends.get(&s.plan.split.id) != Some(&end))
+                })
                 .map(|s| s.plan.split.id.to_string())
                 .collect();
             if more.is_empty() {
-                tracing::info!(%job, "the input is closed and has no more: nothing to do");
-                return Ok(None);
-            }
-            if !config.reopen {
+                let read = splits.iter().all(|s| s.plan.end.is_some_and(|e| s.plan.from.next >= e));
+                if read && lowest_w(&plan.sinks, &found.progress) >= closed {
+                    tracing::info!(%job, "the input is closed and has no more: nothing to do");
+                    return Ok(None);
+                }
+                // It was interrupted between closing and the end.
+                config.end = InputEnd::Close;
+            } else if config.reopen {
+                reopen(&mut found, &mut splits, closed, config.end)?;
+            } else {
                 return Err(refuse_closed(&job, closed, &more));
             }
-            reopen(&mut found, &mut splits, closed)?;
         }
 
         let aggregates: Arc<[Arc<str>]> = plan.aggregates.iter().map(Arc::clone).collect();
@@ -151,7 +159,6 @@ impl Coordinator {
             sources: plan.sources,
             sinks,
             tracker,
-            split_names,
             workers,
             inputs,
             ended,
@@ -163,6 +170,7 @@ impl Coordinator {
             last_look: now,
             checkpoint: None,
             noted,
+            restored: found.recovered.manifest.watermark,
             stage: Stage::Running,
             config,
         }))
@@ -240,7 +248,10 @@ fn recover(
     }
     let old = &recovered.manifest.plan;
     let position_sinks = (0..sinks.len())
-        .filter(|&i| !sinks[i].is_fired() && old.iter().any(|step| step.name == sinks[i].name()))
+        .filter(|&i| {
+            let was_part = old.iter().any(|step| step.name == sinks[i].name());
+            !sinks[i].is_fired() && (was_part || progress[i].is_some())
+        })
         .collect();
     Ok(Found { log, lineage, recovered, progress, position_sinks })
 }
@@ -302,13 +313,15 @@ fn tracked(split: &PlannedSplit) -> Tracked {
     let from = split.plan.from;
     Tracked {
         id: split.plan.split.id.clone(),
-        state: if split.idle { SplitState::Idle } else { SplitState::Active },
+        state: SplitState::Active,
         own: Timestamp::MIN,
         first_own: None,
         floor: from.floor,
         caught_up_since: None,
         next: from.next,
         lag: None,
+        idle_at: split.idle_at,
+        idle_after: split.idle_after,
     }
 }
 
@@ -355,25 +368,45 @@ fn find_splits(
                     (split, start)
                 }
             };
-            let end = match config.end {
-                InputEnd::Wait => None,
-                InputEnd::Close | InputEnd::KeepOpen => match facts.ends.get(&split.id) {
-                    Some(end) => Some(*end),
-                    None => {
-                        let end = source.end(&split)?;
-                        append(found, Fact::End { split: split.id.clone(), end })?;
-                        Some(end)
+            let old_end = facts.ends.get(&split.id).copied();
+            let end = match (config.end, old_end) {
+                // Whether there is more than when it was closed; nothing is decided by it yet.
+                (InputEnd::Wait, _) if facts.closed.is_some() => source.end(&split).ok(),
+                (_, _) if facts.closed.is_some() => Some(source.end(&split)?),
+                (InputEnd::Wait, Some(end)) if !facts.end_reached => {
+                    // The bounded run before may have let the watermark pass the split (rule T9).
+                    let floors = facts.floors.entry(split.id.clone()).or_default();
+                    if floors.iter().all(|(from, _)| *from != end) {
+                        let floor =
+                            found.recovered.manifest.watermark.max(highest_w(&found.progress));
+                        floors.push((end, floor));
+                        floors.sort_unstable();
+                        append(found, Fact::Floor { split: split.id.clone(), from: end, floor })?;
                     }
-                },
+                    None
+                }
+                (InputEnd::Wait, _) => None,
+                (_, Some(end)) if !facts.end_reached => Some(end),
+                (_, _) => {
+                    let end = source.end(&split)?;
+                    append(found, Fact::End { split: split.id.clone(), end })?;
+                    Some(end)
+                }
             };
             let index = u32::try_from(planned.len()).unwrap_or(u32::MAX);
-            let idle = facts.idle.contains(&split.id) && config.end == InputEnd::Wait;
+            let idle_at = facts.idle.get(&split.id).copied();
+            let idle_after = source.idle_after();
             let floors = facts.floors.get(&split.id).cloned().unwrap_or_default();
             let sinks = position_sinks(found);
             let entry = checkpoint.get(&split.id);
             let facts = SplitFacts { split, start, entry, sinks, floors, end };
-            planned.push(PlannedSplit { source: number, plan: plan_split(index, facts), idle });
+            let mut plan = plan_split(index, facts);
+            plan.cuts.extend(idle_at.filter(|at| *at > plan.from.next));
+            planned.push(PlannedSplit { source: number, plan, idle_at, idle_after });
         }
+    }
+    if config.end == InputEnd::Wait && !facts.ends.is_empty() && !facts.end_reached {
+        append(found, Fact::EndReached)?;
     }
     Ok(planned)
 }
@@ -397,7 +430,12 @@ fn append(found: &mut Found, fact: Fact) -> Result<()> {
 }
 
 /// Rule D10: a closed job goes on, with the time of closing as the floor of every split.
-fn reopen(found: &mut Found, splits: &mut [PlannedSplit], closed: Timestamp) -> Result<()> {
+fn reopen(
+    found: &mut Found,
+    splits: &mut [PlannedSplit],
+    closed: Timestamp,
+    end: InputEnd,
+) -> Result<()> {
     tracing::warn!(%closed, "the job is reopened: records before that time are late");
     append(found, Fact::Reopened { c: closed })?;
     for split in splits {
@@ -405,8 +443,22 @@ fn reopen(found: &mut Found, splits: &mut [PlannedSplit], closed: Timestamp) -> 
             (split.plan.split.id.clone(), split.plan.from.next.max(split.plan.count_from));
         append(found, Fact::Floor { split: id, from, floor: closed })?;
         split.plan.floors.push((from, closed));
+        split.plan.end = split.plan.end.filter(|_| end != InputEnd::Wait);
+        if let Some(end) = split.plan.end {
+            append(found, Fact::End { split: split.plan.split.id.clone(), end })?;
+        }
     }
     Ok(())
+}
+
+/// Every sink behind windows has every result up to here.
+fn lowest_w(sinks: &[Box<dyn SinkCell>], progress: &[Option<Progress>]) -> Timestamp {
+    let fired = sinks.iter().zip(progress).filter(|(sink, _)| sink.is_fired());
+    let w = fired.map(|(_, progress)| match progress.as_ref().map(|progress| &progress.point) {
+        Some(Point::Watermark { w, .. }) => *w,
+        _ => Timestamp::MIN,
+    });
+    w.min().unwrap_or(Timestamp::MAX)
 }
 
 fn highest_w(progress: &[Option<Progress>]) -> Timestamp {

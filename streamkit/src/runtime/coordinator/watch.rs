@@ -18,7 +18,7 @@ impl Coordinator {
     /// Splits that have brought a record after idleness get a floor (rule T9).
     pub(super) fn wake_splits(&mut self) -> Result<()> {
         for (index, split, from) in self.tracker.waking() {
-            let at_least = self.highest_w();
+            let at_least = self.highest_w().max(self.restored);
             let tracker = std::sync::Arc::clone(&self.tracker);
             tracker.wake(index, at_least, |floor| {
                 tracing::info!(%split, %floor, "a split is back from idleness");
@@ -33,15 +33,10 @@ impl Coordinator {
         if self.config.end != InputEnd::Wait {
             return Ok(());
         }
-        let Some(timeout) = self.sources.iter().filter_map(|source| source.idle_after()).min()
-        else {
-            return Ok(());
-        };
-        for index in self.tracker.begin_idle(timeout, now) {
-            let names = self.split_names.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let Some(split) = names.get(index as usize).cloned() else { continue };
-            tracing::info!(%split, "a split is idle: it no longer holds the watermark");
-            self.fact(Fact::Idle { split })?;
+        for index in self.tracker.begin_idle(now) {
+            let Some((split, at)) = self.tracker.position(index) else { continue };
+            tracing::info!(%split, at, "a split is idle: it no longer holds the watermark");
+            self.fact(Fact::Idle { split, at })?;
             self.tracker.set_idle(index);
         }
         Ok(())

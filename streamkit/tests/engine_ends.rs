@@ -1,0 +1,288 @@
+//! The end of an input (D10), idle splits (T8) and floors (T9).
+
+mod model;
+
+use model::{Event, Everything, Role, all_marks, at, marks, strategy};
+use streamkit::connector::memory::Collect;
+use streamkit::prelude::*;
+use streamkit::testing::{Fault, FlakySink, Gate, Running, Script, ScriptedSource, run};
+use streamkit::time::ManualClock;
+
+fn events(times: impl IntoIterator<Item = i64>, first_id: u64) -> Vec<Event> {
+    let event = |(id, time)| Event { time, user: "u".to_owned(), role: Role::Other, id };
+    (first_id..).zip(times).map(event).collect()
+}
+
+fn config(end: InputEnd, checkpoints: &Checkpoints) -> RunConfig {
+    RunConfig::new().workers(2).at_end(end).checkpoints(checkpoints.clone())
+}
+
+fn everything(outputs: &Everything, source: ScriptedSource<Event>) -> Job {
+    let job = Job::new("ends");
+    outputs.build(&job.source("events", source, strategy()));
+    job
+}
+
+#[test]
+fn d10_kept_open_runs_give_the_same_rows_as_one_run() {
+    let splits = vec![events((0..300).step_by(7), 0), events((0..500).step_by(11), 1_000)];
+    let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+    for percent in [0, 10, 40, 40, 100] {
+        let part = splits.iter().map(|s| s[..s.len() * percent / 100].to_vec());
+        let job = everything(&outputs, ScriptedSource::splits(part));
+        let progress = run(job, config(InputEnd::KeepOpen, &checkpoints)).unwrap();
+        let there: usize = splits.iter().map(|s| s.len() * percent / 100).sum();
+        assert_eq!(progress.read, there as u64, "each run reads what is new");
+    }
+    let job = everything(&outputs, ScriptedSource::splits(splits.clone()));
+    run(job, config(InputEnd::Close, &checkpoints)).unwrap();
+    outputs.check(&all_marks(&splits));
+}
+
+#[test]
+fn d10_a_closed_job_has_nothing_to_do_until_there_is_more() {
+    let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+    let first = vec![events([0, 100, 50, 200], 0), events([30], 10)];
+    for _ in 0..3 {
+        let job = everything(&outputs, ScriptedSource::splits(first.clone()));
+        run(job, config(InputEnd::Close, &checkpoints)).unwrap();
+        outputs.check(&all_marks(&first));
+    }
+    let mut more = first.clone();
+    more[1].extend(events([210, 230, 500], 20));
+    for end in [InputEnd::Close, InputEnd::KeepOpen, InputEnd::Wait, InputEnd::Close] {
+        let job = everything(&outputs, ScriptedSource::splits(more.clone()));
+        let error = run(job, config(end, &checkpoints)).unwrap_err();
+        assert!(error.message().contains("reopen"), "{error}");
+        assert!(error.message().contains("script/1"), "{error}");
+    }
+    let job = everything(&outputs, ScriptedSource::splits(more.clone()));
+    run(job, config(InputEnd::Close, &checkpoints).reopen(true)).unwrap();
+    // The first run closed at C, the end of the last window or session, which is now a floor. The
+    // last record of split 0 is at 200: sliding windows of 40 s that contain it end at 240 at most.
+    let mut floored = marks(&more[0], &[(more[0].len(), 240)]);
+    floored.extend(marks(&more[1], &[(1, 240)]));
+    outputs.check(&floored);
+    let job = everything(&outputs, ScriptedSource::splits(more));
+    run(job, config(InputEnd::Close, &checkpoints)).unwrap();
+    outputs.check(&floored);
+}
+
+#[test]
+fn d10_a_crash_while_closing_is_finished_by_the_next_run() {
+    let splits = vec![events((0..400).step_by(3), 0), events((0..350).step_by(5), 1_000)];
+    for sink in ["raw", "tumbling rows", "sessions rows", "users rows"] {
+        for n in 1..6 {
+            let (mut outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+            outputs.faults = vec![(sink, Fault::BreakCommit(n))];
+            let job = everything(&outputs, ScriptedSource::splits(splits.clone()));
+            let _ = run(job, config(InputEnd::Close, &checkpoints));
+            outputs.faults.clear();
+            let job = everything(&outputs, ScriptedSource::splits(splits.clone()));
+            run(job, config(InputEnd::Close, &checkpoints)).unwrap();
+            outputs.check(&all_marks(&splits));
+        }
+    }
+}
+
+#[test]
+fn d10_an_empty_input_closes() {
+    let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+    for _ in 0..2 {
+        let job = everything(&outputs, ScriptedSource::splits([vec![], vec![]]));
+        run(job, config(InputEnd::Close, &checkpoints)).unwrap();
+        outputs.check(&[]);
+    }
+}
+
+fn idle_strategy() -> WatermarkStrategy<Event> {
+    strategy().idle_after(seconds(30))
+}
+
+type Counts = Collect<Windowed<String, Vec<u64>>>;
+
+fn tumbling(
+    source: ScriptedSource<Event>,
+    poison: Option<u64>,
+    rows: &Counts,
+    late: &Collect<LateRecord<Event>>,
+) -> Job {
+    let job = Job::new("idle");
+    let counts = job
+        .source("events", source, idle_strategy())
+        .inspect(move |e| assert_ne!(Some(e.id), poison))
+        .key_by(|e: &Event| e.user.as_str())
+        .window(Tumbling::of(seconds(20)))
+        .aggregate("counts", model::Ids);
+    counts.sink("rows", rows.clone());
+    counts.late().sink("late", late.clone());
+    job
+}
+
+fn lasting(clock: &ManualClock, checkpoints: &Checkpoints) -> RunConfig {
+    let config = RunConfig::new().workers(2).clock(clock.clone()).checkpoints(checkpoints.clone());
+    config.checkpoint_interval(hours(1_000))
+}
+
+fn idle(running: &Running, clock: &ManualClock, split: usize) {
+    running.until("the split to be read to its end", |p| {
+        p.splits.get(split).is_some_and(|s| s.quiet_for.is_some())
+    });
+    clock.advance(seconds(31));
+    running.until("idleness", |p| p.splits[split].idle);
+}
+
+/// T8, T9, D1: split 0 is idle while split 1 goes on to 100; then it brings older records. The
+/// fact and the floor must be in force in every replay, whatever the checkpoint.
+#[test]
+fn t9_a_floor_after_idleness_survives_restarts() {
+    for (checkpointed, crash) in [(true, false), (false, true), (false, false)] {
+        let (quiet, end, go_on) = (Gate::new(), Gate::new(), Gate::new());
+        let (clock, checkpoints) = (ManualClock::default(), Checkpoints::shared());
+        let (rows, late) = (Counts::new(), Collect::new());
+        let script = || {
+            let first = Script::new().emit(events([5, 15], 0)).quiet_until(&quiet);
+            let first = first.emit(events([16, 50, 95, 130], 10)).quiet_until(&end).stays();
+            let second = Script::new().emit(events([6, 110], 20)).until(&go_on);
+            ScriptedSource::new([first, second.emit(events([141], 30)).stays()])
+        };
+        let poison = crash.then_some(30);
+        let running =
+            Running::start(tumbling(script(), poison, &rows, &late), lasting(&clock, &checkpoints));
+        idle(&running, &clock, 0);
+        // 110 − 10: the windows before 100 are final.
+        running.until("the watermark", |p| p.watermark == Some(at(100)));
+        running.until("the first rows", |_| rows.rows().len() == 1);
+        if checkpointed {
+            running.stop().unwrap();
+        } else {
+            quiet.open();
+            running.until("the records after the idleness", |p| p.splits[0].position.next == 6);
+            assert_eq!(running.progress().splits[0].position.floor, Some(at(100)));
+            if crash {
+                go_on.open();
+                assert!(running.wait().is_err());
+                go_on.close();
+            } else {
+                running.stop().unwrap();
+            }
+        }
+        quiet.open();
+        let running =
+            Running::start(tumbling(script(), None, &rows, &late), lasting(&clock, &checkpoints));
+        running.until("the records after the idleness", |p| {
+            p.splits.first().is_some_and(|s| s.position.next == 6)
+        });
+        go_on.open();
+        running.until("everything", |p| p.read == 9);
+        running.until("the watermark", |p| p.watermark >= Some(at(120)));
+        running.stop().unwrap();
+        let ids = |rows: Vec<Windowed<String, Vec<u64>>>| -> Vec<(i64, Vec<u64>)> {
+            let row = |row: Windowed<_, Vec<u64>>| (model::second(row.window.start), row.value);
+            let mut rows: Vec<_> = rows.into_iter().map(row).collect();
+            rows.sort_unstable();
+            rows
+        };
+        let case = format!("checkpointed: {checkpointed}, crash: {crash}");
+        assert_eq!(ids(rows.rows()), [(0, vec![0, 1, 20]), (100, vec![21])], "{case}");
+        let mut late: Vec<_> =
+            late.rows().iter().map(|l| (l.record.id, model::second(l.watermark))).collect();
+        late.sort_unstable();
+        assert_eq!(late, [(10, 100), (11, 100), (12, 100)], "{case}");
+    }
+}
+
+/// The restored state has fired up to 100, and no sink of windows has committed anything yet.
+#[test]
+fn t9_a_floor_is_not_below_the_restored_state() {
+    let (quiet, crash) = (Gate::new(), Gate::new());
+    let (up, slow) = (Gate::new(), Gate::new());
+    up.open();
+    let (clock, checkpoints) = (ManualClock::default(), Checkpoints::shared());
+    let (late, rows) = (Collect::new(), Collect::new());
+    let build = |poison: Option<u64>| {
+        let first = Script::new().emit(events([5, 15], 0)).quiet_until(&quiet);
+        let first = first.emit(events([16, 50], 10)).stays();
+        let second = Script::new().emit(events([6, 110], 20)).until(&crash);
+        let second = second.emit(events([109], 30)).stays();
+        let job = Job::new("floor");
+        let counts = job
+            .source("events", ScriptedSource::new([first, second]), idle_strategy())
+            .inspect({
+                let up = up.clone();
+                move |e| {
+                    assert_ne!(Some(e.id), poison);
+                    if poison.is_some() {
+                        up.close();
+                    }
+                }
+            })
+            .key_by(|e: &Event| e.user.as_str())
+            .window(Tumbling::of(seconds(20)))
+            .aggregate("counts", count());
+        counts.late().sink("late", late.clone());
+        let fault = match poison {
+            Some(_) => Fault::DownUntil(up.clone()),
+            None => Fault::SlowUntil(slow.clone()),
+        };
+        counts.map(|w| w.value).sink("rows", FlakySink::new(rows.clone(), [fault]));
+        job
+    };
+    let often = lasting(&clock, &checkpoints).checkpoint_interval(seconds(100));
+    let running = Running::start(build(Some(30)), often);
+    idle(&running, &clock, 0);
+    running.until("the watermark", |p| p.watermark == Some(at(100)));
+    clock.advance(seconds(200));
+    running.until("a checkpoint", |p| p.checkpoint.is_some());
+    crash.open();
+    assert!(running.wait().is_err());
+    crash.close();
+    up.open();
+    quiet.open();
+    let running = Running::start(build(None), lasting(&clock, &checkpoints));
+    running.until("the records after the idleness", |p| {
+        p.splits.first().is_some_and(|s| s.position.next == 4)
+    });
+    running.until("the late ones", |_| late.rows().len() == 2);
+    slow.open();
+    running.stop().unwrap();
+    assert_eq!(rows.rows(), [3]);
+}
+
+#[test]
+fn t8_a_source_that_is_never_idle_is_not_made_idle_by_another() {
+    let (clock, checkpoints) = (ManualClock::default(), Checkpoints::shared());
+    let job = Job::new("two sources");
+    let raw = Collect::new();
+    let busy = ScriptedSource::new([Script::new().emit(events([200], 0)).stays()]).named("busy");
+    let calm = ScriptedSource::new([Script::new().emit(events([5], 10)).stays()]).named("calm");
+    let one = job.source("one", busy, idle_strategy());
+    one.union(&job.source("two", calm, strategy())).sink("raw", raw);
+    let running = Running::start(job, lasting(&clock, &checkpoints));
+    running.until("both to be read", |p| {
+        p.splits.iter().filter(|s| s.quiet_for.is_some()).count() == 2
+    });
+    clock.advance(seconds(1_000));
+    running.until("one to be idle", |p| p.splits.iter().any(|s| s.idle));
+    clock.advance(seconds(1_000));
+    std::thread::sleep(millis(50));
+    let progress = running.stop().unwrap();
+    let idle: Vec<_> = progress.splits.iter().filter(|s| s.idle).map(|s| s.split.clone()).collect();
+    assert_eq!(idle, ["busy/0"]);
+}
+
+#[test]
+fn t9_a_split_added_after_a_restart_gets_a_floor_and_does_not_stop_the_watermark() {
+    let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+    let first = vec![events([0, 50, 110], 0)];
+    let job = everything(&outputs, ScriptedSource::splits(first.clone()));
+    run(job, config(InputEnd::KeepOpen, &checkpoints)).unwrap();
+    let second = vec![first[0].clone(), events([20, 99, 100, 200], 10), vec![]];
+    let job = everything(&outputs, ScriptedSource::splits(second.clone()));
+    run(job, config(InputEnd::KeepOpen, &checkpoints)).unwrap();
+    let job = everything(&outputs, ScriptedSource::splits(second.clone()));
+    run(job, config(InputEnd::Close, &checkpoints)).unwrap();
+    let mut expected = marks(&second[0], &[]);
+    expected.extend(marks(&second[1], &[(0, 100)]));
+    outputs.check(&expected);
+}

@@ -1,0 +1,143 @@
+//! Restarts: a job that is stopped, killed and moved to another number of workers writes the same
+//! rows as one that runs straight through, none of them twice.
+
+#[path = "model/generate.rs"]
+mod generate;
+mod model;
+
+use model::{Event, Everything, all_marks, check_conservation, strategy};
+use proptest::prelude::*;
+use streamkit::JobState;
+use streamkit::prelude::*;
+use streamkit::testing::{Fault, Gate, Running, Script, ScriptedSource, run};
+
+/// How a run ends before its time.
+#[derive(Debug, Clone)]
+enum Interruption {
+    /// It is asked to stop when each split has been read to this percentage.
+    Stop(usize),
+    /// A record at about this percentage makes user code panic.
+    Panic(usize),
+    /// The n-th commit of a sink breaks.
+    Break(&'static str, u64),
+    /// The connection breaks after the n-th commit of a sink.
+    BreakAfter(&'static str, u64),
+    /// A sink loses replies and requests, and goes on.
+    Flaky(&'static str, u64),
+}
+
+fn sink() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        Just("raw"),
+        Just("tumbling rows"),
+        Just("tumbling late"),
+        Just("sliding rows"),
+        Just("users rows"),
+        Just("users late"),
+        Just("sessions rows"),
+    ]
+}
+
+fn interruption() -> impl Strategy<Value = Interruption> {
+    prop_oneof![
+        (0usize..=100).prop_map(Interruption::Stop),
+        (0usize..=100).prop_map(Interruption::Panic),
+        (sink(), 1u64..6).prop_map(|(sink, n)| Interruption::Break(sink, n)),
+        (sink(), 1u64..6).prop_map(|(sink, n)| Interruption::BreakAfter(sink, n)),
+        (sink(), 1u64..4).prop_map(|(sink, n)| Interruption::Flaky(sink, n)),
+    ]
+}
+
+/// One run: workers, records per read, milliseconds between checkpoints, how it is interrupted.
+type Plan = (usize, usize, u64, Interruption);
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let read_size = prop_oneof![Just(1usize), Just(3), Just(1_024)];
+    let interval = prop_oneof![Just(1u64), Just(20), Just(3_600_000)];
+    (1usize..5, read_size, interval, interruption())
+}
+
+fn interrupted(
+    splits: &[Vec<Event>],
+    outputs: &Everything,
+    checkpoints: &Checkpoints,
+    (workers, read_size, interval, interruption): Plan,
+) {
+    let mut outputs = outputs.clone();
+    let of = |percent: usize, n: usize| n * percent / 100;
+    let mut source = ScriptedSource::splits(splits.to_vec());
+    let (gate, mut stop_after) = (Gate::new(), None);
+    match interruption {
+        Interruption::Stop(percent) => {
+            let script = |split: &Vec<Event>| {
+                let (first, rest) = split.split_at(of(percent, split.len()));
+                Script::new().emit(first.to_vec()).until(&gate).emit(rest.to_vec())
+            };
+            source = ScriptedSource::new(splits.iter().map(script));
+            stop_after = Some(splits.iter().map(|s| of(percent, s.len())).sum::<usize>() as u64);
+        }
+        Interruption::Panic(percent) => {
+            let all: Vec<u64> = splits.iter().flatten().map(|e| e.id).collect();
+            outputs.poison = all.get(of(percent, all.len())).copied();
+        }
+        Interruption::Break(sink, n) => outputs.faults.push((sink, Fault::BreakCommit(n))),
+        Interruption::BreakAfter(sink, n) => {
+            outputs.faults.push((sink, Fault::BreakAfterCommit(n)));
+        }
+        Interruption::Flaky(sink, n) => {
+            outputs.faults.push((sink, Fault::LoseReply(n)));
+            outputs.faults.push((sink, Fault::LoseRequest(n + 1)));
+        }
+    }
+    let job = Job::new("restart");
+    outputs.build(&job.source("events", source.read_size(read_size), strategy()));
+    let config = RunConfig::new()
+        .workers(workers)
+        .at_end(InputEnd::Close)
+        .checkpoint_interval(millis(interval))
+        .checkpoints(checkpoints.clone());
+    let running = Running::start(job, config);
+    let _ = match stop_after {
+        Some(n) => {
+            running.until("the records before the stop", |p| {
+                p.state == JobState::Ended || (p.state != JobState::Starting && p.read >= n)
+            });
+            running.stop()
+        }
+        None => running.wait(),
+    };
+}
+
+fn check(splits: &[Vec<Event>], plans: Vec<Plan>, workers: usize) {
+    let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+    for plan in plans {
+        interrupted(splits, &outputs, &checkpoints, plan);
+    }
+    for last in [false, true] {
+        let job = Job::new("restart");
+        let source = ScriptedSource::splits(splits.to_vec());
+        outputs.build(&job.source("events", source, strategy()));
+        let config = RunConfig::new()
+            .workers(workers)
+            .at_end(InputEnd::Close)
+            .checkpoints(checkpoints.clone());
+        let progress = run(job, config).unwrap();
+        outputs.check(&all_marks(splits));
+        if !last && progress.read > 0 {
+            check_conservation(&progress);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, max_shrink_time: 20_000, ..Default::default() })]
+
+    #[test]
+    fn an_interrupted_job_writes_the_same_rows(
+        splits in generate::splits(3, 40),
+        plans in proptest::collection::vec(plan(), 1..4),
+        workers in 1usize..5,
+    ) {
+        check(&splits, plans, workers);
+    }
+}
