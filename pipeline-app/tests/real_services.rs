@@ -5,14 +5,11 @@
 mod oracle;
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use oracle::compare::{assert_same_rows, assert_same_table};
 use oracle::generate::{heavy_disorder, meaningless_keys, round_robin, stamp};
-use oracle::json::Json;
 use oracle::malformed::malformed_lines;
-use oracle::outputs::enriched_difference;
 use oracle::{Expected, InputRecord, InputSplit, Settings, expect};
 use pipeline_app::config::{Config, Environment, Machine, resolve};
 use pipeline_app::status::LastMinute;
@@ -106,7 +103,11 @@ async fn check(expected: &Expected, config: &Config, database: &str, kafka: &str
 
     let enriched = kafka::read_all(kafka, &config.topics.output).await;
     assert_eq!(enriched.len(), expected.accepted_rows.len(), "enriched records");
-    check_enriched(expected, &enriched);
+    let texts = enriched.iter().map(|record| {
+        let text = str::from_utf8(record.value.as_deref().unwrap()).unwrap();
+        (Some(record.key.clone()), text)
+    });
+    support::check_enriched(expected, texts);
     let late: Vec<_> = kafka::read_all(kafka, &config.topics.late)
         .await
         .iter()
@@ -144,33 +145,6 @@ async fn check(expected: &Expected, config: &Config, database: &str, kafka: &str
         .collect();
     assert_same_rows("dead letters", &wanted, &dead);
 }
-
-fn check_enriched(expected: &Expected, enriched: &[kafka::Record]) {
-    // The offset of the input record is not in the enriched one; they are matched by the text of
-    // their original members.
-    let mut by_members: BTreeMap<Vec<String>, Vec<&oracle::AcceptedRow>> = BTreeMap::new();
-    for row in &expected.accepted_rows {
-        let members = row.members.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
-        by_members.entry(members.map(|(_, text)| text.clone()).collect()).or_default().push(row);
-    }
-    for record in enriched {
-        let text = str::from_utf8(record.value.as_deref().unwrap()).unwrap();
-        let Ok(Json::Object(members)) = oracle::json::parse(text) else {
-            panic!("not an object: {text}");
-        };
-        let original = members.iter().filter(|member| !OURS.contains(&member.name.as_str()));
-        let key: Vec<String> = original.map(|m| text[m.start..m.end].to_owned()).collect();
-        let rows = by_members.get_mut(&key).expect("an input record for every enriched one");
-        let at = rows
-            .iter()
-            .position(|row| row.key == record.key && enriched_difference(row, text).is_none());
-        rows.swap_remove(at.expect("an input record that explains every field"));
-    }
-    assert!(by_members.values().all(Vec::is_empty), "input records without an enriched one");
-}
-
-/// The fields that the job adds.
-const OURS: [&str; 3] = ["processing_time", "event_date", "page_category"];
 
 async fn check_tables(expected: &Expected, url: &str) {
     let client = connect(url).await;

@@ -20,8 +20,10 @@ use streamkit::prelude::*;
 use streamkit::{JobProgress, SplitId};
 
 use crate::oracle::{
-    Expected, InputRecord, InputSplit,
+    AcceptedRow, Expected, InputRecord, InputSplit,
     compare::{assert_same_rows, assert_same_table},
+    json::Json,
+    outputs::enriched_difference,
 };
 
 /// The lines of the real web log that the tests run on.
@@ -164,6 +166,38 @@ pub fn check(expected: &Expected, got: &Collected, progress: &JobProgress) {
         };
         assert_eq!(sink.rows, rows as u64, "rows of {}", sink.name);
     }
+}
+
+/// The fields that the job adds.
+const OURS: [&str; 3] = ["processing_time", "event_date", "page_category"];
+
+/// Compares enriched records (the key, where there is one to compare, and the text) with the
+/// accepted ones. They do not say where they come from, so they are matched by the text of their
+/// original members.
+pub fn check_enriched<'a>(
+    expected: &Expected,
+    enriched: impl Iterator<Item = (Option<Option<Vec<u8>>>, &'a str)>,
+) {
+    let ours = |name: &str| OURS.contains(&name);
+    let mut by_members: BTreeMap<Vec<String>, Vec<&AcceptedRow>> = BTreeMap::new();
+    for row in &expected.accepted_rows {
+        let members = row.members.iter().filter(|(name, _)| !ours(name));
+        by_members.entry(members.map(|(_, text)| text.clone()).collect()).or_default().push(row);
+    }
+    for (key, text) in enriched {
+        let Ok(Json::Object(members)) = crate::oracle::json::parse(text) else {
+            panic!("not an object: {text}");
+        };
+        let original = members.iter().filter(|member| !ours(&member.name));
+        let texts: Vec<String> = original.map(|m| text[m.start..m.end].to_owned()).collect();
+        let rows = by_members.get_mut(&texts).expect("an input record for every enriched one");
+        let at = rows.iter().position(|row| {
+            key.as_ref().is_none_or(|key| row.key == *key)
+                && enriched_difference(row, text).is_none()
+        });
+        rows.swap_remove(at.expect("an input record that explains every field"));
+    }
+    assert!(by_members.values().all(Vec::is_empty), "input records without an enriched one");
 }
 
 fn lake_row(activity: &Activity) -> (i32, i64, i64, String, Option<String>) {
