@@ -169,7 +169,7 @@ fn parts(splits: Vec<InputSplit>) -> Vec<Vec<InputRecord>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_web_log_from_one_file_and_from_four() {
     let records = support::web_activity();
-    check("one file", &[records.clone()]).await;
+    check("one file", std::slice::from_ref(&records)).await;
     check("four files at random", &parts(random_split(&records, 4, 3))).await;
 }
 

@@ -218,19 +218,25 @@ impl Coordinator {
             self.stage = Stage::Draining;
             return self.send_barrier(BarrierKind::Drain, now);
         }
-        if now.saturating_sub(self.last_checkpoint) >= self.config.checkpoint_interval {
-            return self.send_checkpoint(now);
+        if now.saturating_sub(self.last_look) >= millis(200) {
+            self.last_look = now;
+            self.look_for_idle_splits(now)?;
         }
-        if let Some(interval) = self.config.running_values
-            && now.saturating_sub(self.last_tick) >= interval
+        // The one that has been due for longer: if checkpoints take longer than their interval, there
+        // are ticks between them all the same.
+        let checkpoint = self.last_checkpoint.saturating_add(self.config.checkpoint_interval);
+        let tick =
+            self.config.running_values.map(|interval| self.last_tick.saturating_add(interval));
+        if let Some(tick) = tick
+            && tick <= now
+            && (tick < checkpoint || checkpoint > now)
             && self.may_tick()
         {
             self.last_tick = now;
             return self.send_barrier(BarrierKind::Tick, now);
         }
-        if now.saturating_sub(self.last_look) >= millis(200) {
-            self.last_look = now;
-            self.look_for_idle_splits(now)?;
+        if checkpoint <= now {
+            return self.send_checkpoint(now);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::types::ToSql;
+use postgres_types::ToSql;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::Failure;

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use postgres_types::ToSql;
 use tokio::task::AbortHandle;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row};
 
 use super::PostgresConfig;

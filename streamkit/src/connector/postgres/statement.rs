@@ -1,7 +1,7 @@
 //! The statement that is a commit, and its parameters.
 
 use bytes::{BufMut, BytesMut};
-use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
+use postgres_types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use super::schema::Target;
 use crate::connector::table::{Rows, Table, Values, quoted, quoted_list};

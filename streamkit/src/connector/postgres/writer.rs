@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use postgres_types::ToSql;
 use tokio_postgres::Statement;
-use tokio_postgres::types::ToSql;
 
 use super::PostgresConfig;
 use super::error::Failure;
