@@ -85,6 +85,26 @@ fn d10_a_crash_while_closing_is_finished_by_the_next_run() {
     }
 }
 
+/// The input is closed and every sink behind windows has everything, but one behind no window.
+#[test]
+fn d10_a_sink_that_was_slow_when_the_job_closed_gets_the_rest() {
+    let splits = vec![events((0..400).step_by(3), 0)];
+    let (mut outputs, checkpoints, slow) = (Everything::new(), Checkpoints::shared(), Gate::new());
+    outputs.faults = vec![("raw", Fault::SlowUntil(slow.clone())), ("raw", Fault::Panic(1))];
+    let job = everything(&outputs, ScriptedSource::splits(splits.clone()));
+    let running = Running::start(job, config(InputEnd::Close, &checkpoints));
+    running.until("the other sinks to have everything", |p| {
+        let fired = p.sinks.iter().filter(|sink| sink.name.ends_with("rows"));
+        fired.clone().count() == 4 && fired.clone().all(|sink| sink.watermark >= Some(at(430)))
+    });
+    slow.open();
+    assert!(running.wait().is_err());
+    outputs.faults.clear();
+    let job = everything(&outputs, ScriptedSource::splits(splits.clone()));
+    run(job, config(InputEnd::Close, &checkpoints)).unwrap();
+    outputs.check(&all_marks(&splits));
+}
+
 #[test]
 fn d10_an_empty_input_closes() {
     let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
@@ -136,7 +156,8 @@ fn idle(running: &Running, clock: &ManualClock, split: usize) {
 /// fact and the floor must be in force in every replay, whatever the checkpoint.
 #[test]
 fn t9_a_floor_after_idleness_survives_restarts() {
-    for (checkpointed, crash) in [(true, false), (false, true), (false, false)] {
+    // Killed while it is idle, killed after it, stopped while it is idle, stopped after it.
+    for (after, crash) in [(false, true), (true, true), (false, false), (true, false)] {
         let (quiet, end, go_on) = (Gate::new(), Gate::new(), Gate::new());
         let (clock, checkpoints) = (ManualClock::default(), Checkpoints::shared());
         let (rows, late) = (Counts::new(), Collect::new());
@@ -153,23 +174,25 @@ fn t9_a_floor_after_idleness_survives_restarts() {
         // 110 − 10: the windows before 100 are final.
         running.until("the watermark", |p| p.watermark == Some(at(100)));
         running.until("the first rows", |_| rows.rows().len() == 1);
-        if checkpointed {
-            running.stop().unwrap();
-        } else {
+        if after {
             quiet.open();
             running.until("the records after the idleness", |p| p.splits[0].position.next == 6);
             assert_eq!(running.progress().splits[0].position.floor, Some(at(100)));
-            if crash {
-                go_on.open();
-                assert!(running.wait().is_err());
-                go_on.close();
-            } else {
-                running.stop().unwrap();
-            }
         }
-        quiet.open();
+        if crash {
+            go_on.open();
+            assert!(running.wait().is_err());
+            go_on.close();
+        } else {
+            running.stop().unwrap();
+        }
         let running =
             Running::start(tumbling(script(), None, &rows, &late), lasting(&clock, &checkpoints));
+        if !after {
+            // What was idle is so again where it was, and not before.
+            running.until("the same watermark", |p| p.watermark == Some(at(100)));
+            quiet.open();
+        }
         running.until("the records after the idleness", |p| {
             p.splits.first().is_some_and(|s| s.position.next == 6)
         });
@@ -183,7 +206,7 @@ fn t9_a_floor_after_idleness_survives_restarts() {
             rows.sort_unstable();
             rows
         };
-        let case = format!("checkpointed: {checkpointed}, crash: {crash}");
+        let case = format!("after the idleness: {after}, crash: {crash}");
         assert_eq!(ids(rows.rows()), [(0, vec![0, 1, 20]), (100, vec![21])], "{case}");
         let mut late: Vec<_> =
             late.rows().iter().map(|l| (l.record.id, model::second(l.watermark))).collect();
@@ -195,7 +218,7 @@ fn t9_a_floor_after_idleness_survives_restarts() {
 /// The restored state has fired up to 100, and no sink of windows has committed anything yet.
 #[test]
 fn t9_a_floor_is_not_below_the_restored_state() {
-    let (quiet, crash) = (Gate::new(), Gate::new());
+    let (quiet, crash, far) = (Gate::new(), Gate::new(), Gate::new());
     let (up, slow) = (Gate::new(), Gate::new());
     up.open();
     let (clock, checkpoints) = (ManualClock::default(), Checkpoints::shared());
@@ -203,11 +226,14 @@ fn t9_a_floor_is_not_below_the_restored_state() {
     let build = |poison: Option<u64>| {
         let first = Script::new().emit(events([5, 15], 0)).quiet_until(&quiet);
         let first = first.emit(events([16, 50], 10)).stays();
-        let second = Script::new().emit(events([6, 110], 20)).until(&crash);
-        let second = second.emit(events([109], 30)).stays();
+        let second = Script::new().emit(events([6], 20)).until(&far).emit(events([110], 21));
+        let second = second.until(&crash).emit(events([109], 30)).stays();
         let job = Job::new("floor");
-        let counts = job
-            .source("events", ScriptedSource::new([first, second]), idle_strategy())
+        let events = job.source("events", ScriptedSource::new([first, second]), idle_strategy());
+        // It never commits in the first run, so that the second one begins at the first record.
+        let behind = Fault::DownUntil(up.clone());
+        events.sink("behind", FlakySink::new(Collect::new(), [behind]));
+        let counts = events
             .inspect({
                 let up = up.clone();
                 move |e| {
@@ -228,6 +254,7 @@ fn t9_a_floor_is_not_below_the_restored_state() {
         counts.map(|w| w.value).sink("rows", FlakySink::new(rows.clone(), [fault]));
         job
     };
+    far.open();
     let often = lasting(&clock, &checkpoints).checkpoint_interval(seconds(100));
     let running = Running::start(build(Some(30)), often);
     idle(&running, &clock, 0);
@@ -237,16 +264,21 @@ fn t9_a_floor_is_not_below_the_restored_state() {
     crash.open();
     assert!(running.wait().is_err());
     crash.close();
+    far.close();
     up.open();
-    quiet.open();
     let running = Running::start(build(None), lasting(&clock, &checkpoints));
+    running.until("the idle split to be where it was", |p| {
+        p.splits.first().is_some_and(|s| s.position.next == 2 && s.idle)
+    });
+    quiet.open();
     running.until("the records after the idleness", |p| {
         p.splits.first().is_some_and(|s| s.position.next == 4)
     });
     running.until("the late ones", |_| late.rows().len() == 2);
+    far.open();
     slow.open();
+    running.until("the rows", |_| rows.rows() == [3]);
     running.stop().unwrap();
-    assert_eq!(rows.rows(), [3]);
 }
 
 #[test]

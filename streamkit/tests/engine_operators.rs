@@ -10,6 +10,7 @@ use streamkit::connector::memory::Collect;
 use streamkit::operator::{Operator, Output};
 use streamkit::prelude::*;
 use streamkit::testing::{Fault, FlakySink, Gate, Journal, Running, Script, ScriptedSource, run};
+use streamkit::time::ManualClock;
 use streamkit::{Batch, Error, ErrorKind, Kind, PlanFormat};
 
 fn event(time: i64, user: &str, id: u64) -> Event {
@@ -120,6 +121,94 @@ fn a_union_of_results_survives_a_crash() {
         let total: u64 = sums.rows().iter().map(|w: &Windowed<(), u64>| w.value).sum();
         assert_eq!(total, 2 * 3_500, "sums, break {n}");
     }
+}
+
+/// Rule D4: what a sink has not committed is in the state of *both* operators in front of the union.
+#[test]
+fn a_union_of_results_keeps_what_its_sink_lacks() {
+    let (up, crash) = (Gate::new(), Gate::new());
+    let (rows, checkpoints) = (Collect::new(), Checkpoints::shared());
+    let build = |first: bool| {
+        let job = Job::new("undelivered");
+        let script = Script::new().emit(many(800, 0)).until(&crash).emit(many(1, 9_000));
+        let script = if first { script.stays() } else { Script::new().emit(many(800, 0)) };
+        let up_ = up.clone();
+        let events =
+            job.source("events", ScriptedSource::new([script]), strategy()).inspect(move |e| {
+                assert_ne!(e.id, 9_000);
+                up_.close();
+            });
+        let by_user = events.key_by(|e: &Event| e.user.as_str()).window(Tumbling::of(seconds(5)));
+        let by_id = events.key_by_value(|e: &Event| e.id % 3).window(Tumbling::of(seconds(5)));
+        let by_user = by_user.aggregate("by user", count()).map(|w| w.value);
+        let by_id = by_id.aggregate("by id", count()).map(|w| w.value);
+        let faults = if first { vec![Fault::DownUntil(up.clone())] } else { vec![] };
+        by_user.union(&by_id).sink("rows", FlakySink::new(rows.clone(), faults));
+        job
+    };
+    up.open();
+    let config = || RunConfig::new().workers(2).checkpoints(checkpoints.clone());
+    let running = Running::start(build(true), config().checkpoint_interval(millis(5)));
+    running.until("the records", |p| p.read == 800 && p.watermark > Some(at(180)));
+    let number = |p: &streamkit::JobProgress| p.checkpoint.map_or(0, |c| c.number);
+    let before = number(&running.progress());
+    running.until("three more checkpoints", |p| number(p) >= before + 3);
+    crash.open();
+    assert!(running.wait().is_err());
+    assert_eq!(rows.rows(), [0u64; 0]);
+    run(build(false), config().at_end(InputEnd::Close)).unwrap();
+    assert_eq!(rows.rows().iter().sum::<u64>(), 2 * 800);
+}
+
+/// A second window behind a union sees exactly the results before each barrier, although one of the
+/// two operators in front of it waits for a slow sink while the other one goes on.
+#[test]
+fn a_union_of_results_is_cut_by_a_barrier_in_one_place() {
+    let (slow, more, crash) = (Gate::new(), Gate::new(), Gate::new());
+    let (sums, checkpoints, clock) =
+        (Collect::new(), Checkpoints::shared(), ManualClock::default());
+    let stuck_rows = Collect::new();
+    let build = |first: bool| {
+        let job = Job::new("barriers");
+        let all = many(1_000, 0);
+        let script = Script::new().emit(all[..900].to_vec()).until(&more);
+        let script = script.emit(all[900..].to_vec()).until(&crash).emit(many(1, 9_000)).stays();
+        let script = if first { script } else { Script::new().emit(all) };
+        let events = job
+            .source("events", ScriptedSource::new([script]).read_size(4), strategy())
+            .inspect(|e| assert_ne!(e.id, 9_000));
+        let fast = events.key_by(|e: &Event| e.user.as_str()).window(Tumbling::of(seconds(2)));
+        let fast = fast.aggregate("fast", count()).map(|w| w.value);
+        let stuck = events.key_by_value(|e: &Event| e.id % 3).window(Tumbling::of(seconds(2)));
+        let stuck = stuck.aggregate("stuck", count()).map(|w| w.value);
+        let faults = if first { vec![Fault::SlowUntil(slow.clone())] } else { vec![] };
+        stuck.sink("slow", FlakySink::new(stuck_rows.clone(), faults));
+        let sum_of = sum(|n: &u64| *n);
+        fast.union(&stuck)
+            .window_all(Tumbling::of(seconds(10_000)))
+            .aggregate("sums", sum_of)
+            .sink("sums rows", sums.clone());
+        job
+    };
+    let config = || RunConfig::new().workers(1).checkpoints(checkpoints.clone());
+    let patient = config().queue(256).clock(clock.clone()).checkpoint_interval(seconds(10));
+    let running = Running::start(build(true), patient);
+    running.until("the slow sink to be full", |p| p.back_pressured > 0 && p.read == 900);
+    clock.advance(seconds(11));
+    std::thread::sleep(millis(100));
+    more.open();
+    running.until("more records behind the barrier", |p| p.read == 1_000);
+    std::thread::sleep(millis(100));
+    assert!(running.progress().checkpoint.is_none(), "the barrier waits for the slow sink");
+    slow.open();
+    running.until("the checkpoint", |p| p.checkpoint.is_some());
+    crash.open();
+    assert!(running.wait().is_err());
+    run(build(false), config().at_end(InputEnd::Close)).unwrap();
+    assert_eq!(
+        sums.rows().iter().map(|w: &Windowed<(), u64>| w.value).collect::<Vec<_>>(),
+        [2_000]
+    );
 }
 
 #[test]
@@ -421,14 +510,14 @@ fn a_wrong_plan_is_refused_with_its_place() {
 
 #[test]
 fn d12_a_changed_plan_is_refused_and_a_plan_can_be_printed() {
-    let checkpoints = Checkpoints::shared();
+    let (checkpoints, rows) = (Checkpoints::shared(), Collect::new());
     let build = |size: u64| {
         let job = Job::new("changed");
         job.source("events", ScriptedSource::splits([many(10, 0)]), strategy())
             .key_by(|e: &Event| e.user.as_str())
             .window(Tumbling::of(seconds(size)))
             .aggregate("counts", count())
-            .sink("rows", Collect::new());
+            .sink("rows", rows.clone());
         job
     };
     let text = build(60).describe(PlanFormat::Text);
@@ -440,6 +529,27 @@ fn d12_a_changed_plan_is_refused_and_a_plan_can_be_printed() {
     run(build(60), config()).unwrap();
     let error = run(build(30), config()).unwrap_err();
     assert!(error.to_string().contains("counts was aggregate (60s)"), "{error}");
+}
+
+#[test]
+fn d6_a_sink_that_has_lost_its_progress_stops_the_job() {
+    let (checkpoints, kept) = (Checkpoints::shared(), Collect::new());
+    let build = |emptied: &Collect<Event>| {
+        let job = Job::new("emptied");
+        let events = job.source("events", ScriptedSource::splits([many(100, 0)]), strategy());
+        events.sink("kept", kept.clone());
+        events.sink("emptied", emptied.clone());
+        job
+    };
+    let first = Collect::new();
+    let config = || closing(1).checkpoints(checkpoints.clone());
+    run(build(&first), config().at_end(InputEnd::KeepOpen)).unwrap();
+    run(build(&first), config().at_end(InputEnd::KeepOpen)).unwrap();
+    let error = run(build(&Collect::new()), config()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::User);
+    assert!(error.to_string().contains("the sink emptied"), "{error}");
+    run(build(&first), config()).unwrap();
+    assert_eq!(kept.rows().len(), 100);
 }
 
 #[test]

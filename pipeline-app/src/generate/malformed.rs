@@ -6,6 +6,9 @@ use super::pages::Pages;
 use super::record::{Event, Extra};
 use super::time_text::{TimeForm, TimeWriter};
 
+/// A year of 365 days, in milliseconds.
+const YEAR_MS: i64 = 365 * 86_400_000;
+
 /// What is wrong with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flaw {
@@ -152,7 +155,9 @@ pub(super) fn write(
     let begin = out.len();
     let none = begin as u32..begin as u32;
     // The four values as they should be.
-    let time = if flaw == Flaw::Future { arrival / 1_000 + 86_400_000 } else { event.time };
+    // A thousand years: later than the limit of a file, too, which is counted from the day on which
+    // the file was written.
+    let time = if flaw == Flaw::Future { arrival / 1_000 + 1_000 * YEAR_MS } else { event.time };
     let event = Event { time, form: TimeForm::Usual, extra: Extra::NONE, ..*event };
     let (mut time, mut user) = (Vec::new(), Vec::new());
     times.write(event.time, event.form, &mut time);
@@ -321,7 +326,7 @@ mod tests {
         let good = text.len() == 24 && &text[10..11] == "T" && &text[17..19] < "60";
         match (good, text.get(..10).unwrap_or_default()) {
             (true, "2025-12-31" | "2026-01-01") => None,
-            (true, "2026-01-02") => Some("future_event_time"),
+            (true, "3025-05-04") => Some("future_event_time"),
             _ => Some("bad_event_time"),
         }
     }

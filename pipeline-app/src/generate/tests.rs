@@ -164,7 +164,7 @@ fn the_first_records_are_what_they_always_were() {
             }
         }
     }
-    assert_eq!(state, 7_085_476_564_472_639_932);
+    assert_eq!(state, 450_489_818_818_363_687);
 }
 
 proptest! {

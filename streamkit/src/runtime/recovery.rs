@@ -171,6 +171,13 @@ pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
     }
 }
 
+/// Refuses a sink whose target was emptied, or is another one (rule D6).
+pub(crate) fn lost_progress(job: &str, sink: &str, checkpoint: u64) -> Error {
+    Error::user(format!(
+        "the sink {sink} of job {job} has no progress in its target, although checkpoint {checkpoint} says that it had committed: the target was emptied, or it is another one. Point the sink to its target, or restore it; to fill a new one from the start, choose another job name"
+    ))
+}
+
 /// Refuses a job whose input was closed and has grown since (rule D10).
 pub(crate) fn refuse_closed(job: &str, closed: Timestamp, more: &[String]) -> Error {
     Error::user(format!(

@@ -22,7 +22,8 @@ use crate::runtime::config::{Checkpoints, InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
 use crate::runtime::progress::JobState;
 use crate::runtime::recovery::{
-    Facts, PlannedSplit, SplitFacts, fits, plan_differences, plan_split, refuse_closed,
+    Facts, PlannedSplit, SplitFacts, fits, lost_progress, plan_differences, plan_split,
+    refuse_closed,
 };
 use crate::runtime::sink_cell::{SinkCell, SinkParts};
 use crate::runtime::source_cell::{SourceCell, SourceParts};
@@ -233,6 +234,12 @@ fn recover(
         };
         let claim = claim(sink.name(), job, &lineage, config);
         progress.push(open_sink(sink.as_mut(), &context, &claim, was_empty)?);
+    }
+    for (sink, _) in sinks.iter().zip(&progress).filter(|(_, progress)| progress.is_none()) {
+        let confirms = |m: &&Manifest| m.confirmed.get(sink.name()).is_some_and(|c| c.has_progress);
+        if let Some(manifest) = manifests.iter().rev().find(confirms) {
+            return Err(lost_progress(job, sink.name(), manifest.number));
+        }
     }
     let by_name: BTreeMap<String, Option<Progress>> =
         sinks.iter().map(|s| s.name().to_owned()).zip(progress.iter().cloned()).collect();
