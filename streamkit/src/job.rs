@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use crate::connector::Source;
 use crate::error::{Error, Result};
 use crate::graph::{PlanFormat, PlanRef};
-use crate::runtime::{Coordinator, JobHandle, JobProgress, Outside, RunConfig, SourceNode};
+use crate::progress::JobProgress;
+use crate::runtime::{Coordinator, JobHandle, Outside, RunConfig, SourceNode};
 use crate::stream::{Step, Stream};
 use crate::time::WatermarkStrategy;
 

@@ -36,7 +36,7 @@
 //!     .aggregate("views per minute", count())
 //!     .map(|row| (row.window.start.as_micros() / 60_000_000, row.key.clone(), row.value))
 //!     .sink("counts", counts.clone());
-//! job.run(RunConfig::new().at_end(InputEnd::Close)).await?;
+//! job.run(RunConfig::new()).await?;
 //!
 //! let mut rows = counts.rows();
 //! rows.sort();
@@ -107,8 +107,10 @@ pub mod window;
 pub mod connector;
 
 mod checkpoint;
+mod flow;
 mod graph;
 mod job;
+mod progress;
 mod runtime;
 pub mod stream;
 mod task;
@@ -119,11 +121,11 @@ pub mod testing;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::PlanFormat;
 pub use job::Job;
-pub use record::{Batch, Kind, Position, Run, Split, SplitId};
-pub use runtime::{
-    CheckpointProgress, Checkpoints, InputEnd, JobHandle, JobProgress, JobState, OperatorProgress,
-    RunConfig, SinkProgress, SplitProgress,
+pub use progress::{
+    CheckpointProgress, JobProgress, JobState, OperatorProgress, SinkProgress, SplitProgress,
 };
+pub use record::{Batch, Kind, LateRecord, Position, Run, Split, SplitId};
+pub use runtime::{Checkpoints, InputEnd, JobHandle, RunConfig};
 pub use state::{KEY_GROUPS, key_hash};
 
 #[cfg(doctest)]

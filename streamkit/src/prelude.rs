@@ -2,7 +2,8 @@
 
 pub use crate::connector::{Sink, Source, SourceExt};
 pub use crate::operator::{Process, ProcessContext};
-pub use crate::stream::{KeyedStream, LateRecord, Stream};
+pub use crate::record::LateRecord;
+pub use crate::stream::{KeyedStream, Stream};
 pub use crate::time::{
     Timestamp, WatermarkStrategy, days, hours, micros, millis, minutes, seconds,
 };

@@ -40,6 +40,19 @@ fn d10_kept_open_runs_give_the_same_rows_as_one_run() {
 }
 
 #[test]
+fn d10_an_input_that_can_bring_no_more_ends_by_itself() {
+    let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+    let splits = vec![events((0..300).step_by(7), 0), events((0..500).step_by(11), 1_000)];
+    for _ in 0..2 {
+        let job = Job::new("ends");
+        let source = streamkit::connector::memory::Memory::splits(splits.clone());
+        outputs.build(&job.source("events", source, strategy()));
+        run(job, config(InputEnd::Wait, &checkpoints)).unwrap();
+        outputs.check(&all_marks(&splits));
+    }
+}
+
+#[test]
 fn d10_a_closed_job_has_nothing_to_do_until_there_is_more() {
     let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
     let first = vec![events([0, 100, 50, 200], 0), events([30], 10)];

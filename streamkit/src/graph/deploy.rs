@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::data::Data;
 use crate::error::Result;
+use crate::flow::{Link, Tee};
 use crate::operator::Acks;
 use crate::record::Split;
-use crate::task::{Gauges, Link, Signal, Tee};
+use crate::task::{Gauges, Signal};
 
 /// Everything downstream of a step, as functions that build one worker's worth of it.
 pub(crate) type Consumers<T> =

@@ -1,6 +1,7 @@
 //! The plan: what the job is made of. Typed edges live in closures; what is here is untyped, for
 //! validation, for printing, and for building the workers.
 
+mod cells;
 mod deploy;
 mod describe;
 
@@ -8,12 +9,12 @@ use std::collections::BTreeSet;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use cells::{SinkCell, SinkParts, SinkShared, SourceCell, SourceParts};
 pub(crate) use deploy::{Consumers, Deploy, link};
 pub use describe::PlanFormat;
 
 use crate::checkpoint::PlanStep;
 use crate::error::{Error, Result, place};
-use crate::runtime::{SinkCell, SourceCell};
 use crate::task::Input;
 
 /// One step of the plan.

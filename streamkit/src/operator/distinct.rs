@@ -14,9 +14,9 @@ use super::results::{Acks, Results, restore_entries};
 use super::window::{ordered, unordered};
 use crate::data::Data;
 use crate::error::Result;
+use crate::flow::{Control, Cx, Link};
 use crate::record::{BatchBuilder, Kind};
 use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter};
-use crate::task::{Control, Cx, Link};
 use crate::time::Timestamp;
 use crate::window::{Lateness, Panes};
 

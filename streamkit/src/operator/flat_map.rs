@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Operator, Output};
 use crate::data::Data;
 use crate::error::Result;
+use crate::flow::{Control, Cx, Link};
 use crate::record::{Batch, BatchBuilder};
-use crate::task::{Control, Cx, Link};
 
 /// Any stateless operator in a chain.
 pub(crate) struct FlatMap<O, U> {

@@ -1,9 +1,9 @@
 //! The contract of a stateful operator: it hangs on a keyed stream, beside others.
 
 use crate::error::Result;
+use crate::flow::{Control, Cx};
 use crate::record::Batch;
 use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter};
-use crate::task::{Control, Cx};
 use crate::time::Timestamp;
 use crate::window::Lateness;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::data::Data;
 use crate::error::Result;
+use crate::flow::{Control, Cx, Link};
 use crate::record::{Batch, BatchBuilder};
-use crate::task::{Control, Cx, Link};
 
 pub(crate) struct Map<F, U> {
     pub(crate) f: Arc<F>,

@@ -14,9 +14,9 @@ use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
 use super::results::{Acks, Results, restore_entries};
 use crate::data::{Key, State};
 use crate::error::Result;
+use crate::flow::{Control, Cx, Link};
 use crate::record::{BatchBuilder, Kind};
 use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter, Timers, decode, encode};
-use crate::task::{Control, Cx, Link};
 use crate::time::Timestamp;
 
 /// A keyed operator with state and event-time timers.

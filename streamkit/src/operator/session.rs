@@ -15,9 +15,9 @@ use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
 use super::results::{Acks, Results, restore_entries};
 use crate::data::{Data, Key};
 use crate::error::Result;
+use crate::flow::{Control, Cx, Link};
 use crate::record::{BatchBuilder, Kind};
 use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter, Timers, decode};
-use crate::task::{Control, Cx, Link};
 use crate::time::Timestamp;
 use crate::window::{Aggregator, Session, SessionResult};
 

@@ -1,8 +1,11 @@
-//! Batches: what moves between steps.
+//! Batches: what moves between steps, and where it came from.
 
 mod batch;
+mod late;
 mod position;
 
 pub(crate) use batch::BatchBuilder;
 pub use batch::{Batch, Kind, Run};
+pub use late::LateRecord;
+pub(crate) use late::MakeLate;
 pub use position::{Position, Split, SplitId};

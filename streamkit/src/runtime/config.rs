@@ -31,7 +31,8 @@ impl Checkpoints {
 /// What happens where the input ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InputEnd {
-    /// The input has no end: at the end of what is there the job waits for more.
+    /// At the end of what is there the job waits for more. Only where every reader says that there
+    /// will never be more (a vector, a `.gz` file) it closes all windows and ends.
     #[default]
     Wait,
     /// The job reads what is there when it starts, closes all windows and ends. More input later is
@@ -125,7 +126,7 @@ impl RunConfig {
         self
     }
 
-    /// What happens where the input ends. Default: the job waits for more.
+    /// What happens where the input ends. Default: the job waits for more, if more can come.
     #[must_use]
     pub fn at_end(mut self, end: InputEnd) -> Self {
         self.end = end;

@@ -14,14 +14,14 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::config::{InputEnd, RunConfig};
 use super::handle::Outside;
-use super::progress::{CheckpointProgress, JobState};
 use super::recovery::{Facts, still_needed};
-use super::sink_cell::SinkShared;
-use super::source_cell::SourceCell;
 use crate::checkpoint::{Checkpoint, CheckpointLog, FORMAT, Fact, Manifest, PlanStep};
 use crate::error::{Error, ErrorKind, Result};
+use crate::flow::{Barrier, BarrierKind, Control};
+use crate::graph::{SinkShared, SourceCell};
+use crate::progress::{CheckpointProgress, JobState};
 use crate::record::SplitId;
-use crate::task::{Barrier, BarrierKind, Control, SplitPlan, SplitState, Tracker, WorkerShared};
+use crate::task::{SplitPlan, SplitState, Tracker, WorkerShared};
 use crate::time::{Timestamp, millis};
 
 /// A job that has been set up.
@@ -208,7 +208,7 @@ impl Coordinator {
             self.set_state(JobState::Stopping);
             return self.last_checkpoint(now);
         }
-        if self.config.end != InputEnd::Wait && self.tracker.all_ended() {
+        if self.tracker.all_ended() && (self.config.end != InputEnd::Wait || self.bound_input()?) {
             self.set_state(JobState::Stopping);
             if self.config.end == InputEnd::KeepOpen {
                 // The ends are consumed: the next run takes new ones (rule D10).
@@ -239,6 +239,20 @@ impl Coordinator {
             return self.send_checkpoint(now);
         }
         Ok(())
+    }
+
+    /// An input that nobody gave an end has come to one by itself: every reader says that there will
+    /// never be more. The ends are facts from here on, as if they had been known at the start.
+    fn bound_input(&mut self) -> Result<bool> {
+        let splits = self.tracker.snapshot();
+        if splits.is_empty() {
+            return Ok(false);
+        }
+        for split in splits {
+            self.fact(Fact::End { split: split.id, end: split.next })?;
+        }
+        self.config.end = InputEnd::Close;
+        Ok(true)
     }
 
     fn last_checkpoint(&mut self, now: Duration) -> Result<()> {

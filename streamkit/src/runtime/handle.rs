@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::progress::{JobProgress, JobState};
 use crate::error::{Error, Result};
+use crate::progress::{JobProgress, JobState};
 
 /// What the handle and the coordinator share.
 #[derive(Debug)]

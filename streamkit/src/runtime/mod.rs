@@ -3,7 +3,6 @@
 mod config;
 mod coordinator;
 mod handle;
-mod progress;
 mod recovery;
 mod sink_cell;
 mod sink_task;
@@ -13,8 +12,5 @@ pub use config::{Checkpoints, InputEnd, RunConfig};
 pub(crate) use coordinator::Coordinator;
 pub use handle::JobHandle;
 pub(crate) use handle::Outside;
-pub use progress::{
-    CheckpointProgress, JobProgress, JobState, OperatorProgress, SinkProgress, SplitProgress,
-};
-pub(crate) use sink_cell::{SinkCell, SinkNode};
-pub(crate) use source_cell::{SourceCell, SourceNode};
+pub(crate) use sink_cell::SinkNode;
+pub(crate) use source_cell::SourceNode;

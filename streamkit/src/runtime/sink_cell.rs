@@ -1,50 +1,19 @@
 //! A sink in the plan, its row type erased, and the edges that lead to it.
 
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::progress::SinkProgress;
 use super::sink_task::SinkTask;
 use crate::connector::{Claim, Point, Progress, Sink, SinkContext, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
-use crate::graph::Deploy;
-use crate::task::{Link, SinkEdge, SinkMessage};
-use crate::time::{Clock, Timestamp};
-
-/// What the coordinator needs of a sink.
-pub(crate) trait SinkCell: Send {
-    fn name(&self) -> &str;
-    fn is_fired(&self) -> bool;
-    fn shared(&self) -> Arc<SinkShared>;
-    /// Connects and claims; returns the stored progress.
-    fn recover(&mut self, context: &SinkContext, claim: &Claim) -> Result<Option<Progress>>;
-    /// Says what the target has: the positions by split index, or the watermark.
-    fn prepare(&mut self, has: Arc<[u64]>, has_w: Timestamp, workers: usize, queue: usize);
-    /// The sink's thread, to be run once.
-    fn task(&mut self, parts: SinkParts) -> Result<Box<dyn FnOnce() -> Result<()> + Send>>;
-}
-
-/// What a sink's thread is made with.
-pub(crate) struct SinkParts {
-    pub(crate) claim: Claim,
-    pub(crate) progress: Progress,
-    pub(crate) splits: Arc<Mutex<Vec<crate::record::SplitId>>>,
-    pub(crate) workers: usize,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// Set when a graceful stop has taken too long: give up instead of trying again.
-    pub(crate) abandon: Arc<AtomicBool>,
-}
-
-/// What a sink shows to operators, coordinator and outside.
-#[derive(Debug)]
-pub(crate) struct SinkShared {
-    /// Every final result with a fire time up to this one is committed.
-    pub(crate) acked: Arc<AtomicI64>,
-    pub(crate) status: Mutex<SinkProgress>,
-}
+use crate::flow::Link;
+use crate::graph::{Deploy, SinkCell, SinkParts, SinkShared};
+use crate::progress::SinkProgress;
+use crate::task::{SinkEdge, SinkMessage};
+use crate::time::Timestamp;
 
 /// A sink in the plan.
 pub(crate) struct SinkNode<T> {

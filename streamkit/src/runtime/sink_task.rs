@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::sink_cell::{SinkParts, SinkShared};
 use crate::connector::{Claim, Commit, Point, Progress, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::flow::{BarrierKind, Control};
+use crate::graph::{SinkParts, SinkShared};
 use crate::record::{Batch, Kind, Position, SplitId};
-use crate::task::{BarrierKind, Control, SinkMessage};
+use crate::task::SinkMessage;
 use crate::time::{Clock, Timestamp, millis, seconds};
 
 /// One sink at work.

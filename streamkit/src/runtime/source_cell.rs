@@ -3,34 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
-
 use crate::connector::{DeadLetter, Source, Wake};
 use crate::data::Data;
 use crate::error::Result;
-use crate::graph::{Consumers, Deploy, link};
+use crate::graph::{Consumers, Deploy, SourceCell, SourceParts, link};
 use crate::record::{Split, SplitId};
-use crate::task::{Gauges, Input, SourceInput, SplitPlan, StampRule, Tracker};
-use crate::time::{Clock, WatermarkStrategy};
-
-/// What the coordinator needs of a source.
-pub(crate) trait SourceCell: Send {
-    fn step(&self) -> &Arc<str>;
-    fn idle_after(&self) -> Option<Duration>;
-    fn splits(&self, known: &[Split]) -> Result<Vec<Split>>;
-    fn start(&self, split: &Split) -> Result<u64>;
-    fn end(&self, split: &Split) -> Result<u64>;
-    fn committed(&self, positions: &[(SplitId, u64)]);
-    fn input(&mut self, deploy: &mut Deploy, parts: SourceParts) -> Result<Box<dyn Input>>;
-}
-
-/// What a source's input on one worker is made with.
-pub(crate) struct SourceParts {
-    pub(crate) tracker: Arc<Tracker>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) aggregates: Arc<[Arc<str>]>,
-    pub(crate) plans: Receiver<SplitPlan>,
-}
+use crate::task::{Gauges, Input, SourceInput, StampRule};
+use crate::time::WatermarkStrategy;
 
 /// A source with its time and its consumers.
 pub(crate) struct SourceNode<T> {

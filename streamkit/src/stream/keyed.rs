@@ -9,12 +9,13 @@ use super::late::LateOutput;
 use super::{Aggregated, KeyedWindowAll, Step, Stream, WindowedStream, Windowing};
 use crate::data::{Data, Key, State};
 use crate::error::Result;
+use crate::flow::Link;
 use crate::graph::{Deploy, PlanRef, link};
 use crate::operator::{Acks, KeyedOperator, Process, ProcessResult, Processor};
 use crate::state::key_hash;
 use crate::task::{
-    Channel, Exchange, Gauges, HashOf, Input, KeyedInput, LateRule, Link, Lookup, NamedOperator,
-    Packet, Signal, hash_by, watch,
+    Channel, Exchange, Gauges, HashOf, Input, KeyedInput, LateRule, Lookup, NamedOperator, Packet,
+    Signal, hash_by, watch,
 };
 use crate::time::Timestamp;
 use crate::window::{Lateness, Panes, WindowAssigner};

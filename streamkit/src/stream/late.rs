@@ -1,4 +1,4 @@
-//! The result of an aggregate, and what came too late for it.
+//! The result of an aggregate, and the stream of what came too late for it.
 
 use std::ops::Deref;
 use std::panic::Location;
@@ -7,32 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Step, Stream};
 use crate::data::Data;
 use crate::graph::Consumers;
-use crate::record::Split;
-use crate::time::Timestamp;
-
-/// A record that was too late for every window that an aggregate would have put it in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LateRecord<T> {
-    /// The record.
-    pub record: T,
-    /// The aggregate's name.
-    pub aggregate: Arc<str>,
-    /// The record's event time.
-    pub event_time: Timestamp,
-    /// Its mark: how far its own split's watermark had got before it was read.
-    pub watermark: Timestamp,
-    /// The split that it was read from.
-    pub split: Option<Arc<Split>>,
-}
-
-/// Makes a late record of a record, its event time, its mark and its split.
-pub(crate) type Make<T> =
-    Arc<dyn Fn(&T, Timestamp, Timestamp, Option<Arc<Split>>) -> LateRecord<T> + Send + Sync>;
+use crate::record::{LateRecord, MakeLate};
 
 /// What listens to the late records of an aggregate.
 pub(crate) struct LateOutput<T> {
     pub(crate) consumers: Consumers<LateRecord<T>>,
-    pub(crate) make: Arc<Mutex<Option<Make<T>>>>,
+    pub(crate) make: Arc<Mutex<Option<MakeLate<T>>>>,
 }
 
 impl<T> Clone for LateOutput<T> {
@@ -78,7 +58,7 @@ impl<T: Data + Clone, R> Aggregated<T, R> {
         let mut out = Stream::new(&self.results.plan, step, vec![self.input], false);
         out.consumers = Arc::clone(&self.late.consumers);
         let aggregate = Arc::clone(&self.name);
-        let make: Make<T> = Arc::new(move |record, event_time, watermark, split| LateRecord {
+        let make: MakeLate<T> = Arc::new(move |record, event_time, watermark, split| LateRecord {
             record: record.clone(),
             aggregate: Arc::clone(&aggregate),
             event_time,

@@ -8,17 +8,17 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use keyed::KeyedStream;
-pub(crate) use late::Make as MakeLate;
-pub use late::{Aggregated, LateRecord};
+pub use late::Aggregated;
 pub use windowed::{KeyedWindowAll, SessionStream, WindowedStream, Windowing};
 
 use crate::connector::{DeadLetter, Sink};
 use crate::data::{Data, Key};
 use crate::error::Result;
+use crate::flow::Link;
 use crate::graph::{Consumers, Deploy, Node, PlanRef, link};
 use crate::operator::{Acks, Expand, Filter, FlatMap, Inspect, Map, Operator};
 use crate::runtime::SinkNode;
-use crate::task::{Gauges, Link, Union, UnionInput};
+use crate::task::{Gauges, Union, UnionInput};
 use crate::window::WindowAssigner;
 
 /// A stream of records of one type. A handle, cheap to clone; using it twice is a fork, and both
@@ -285,6 +285,6 @@ fn shapes(events: &Stream<String>) {
     use crate::window::{Sliding, Tumbling, count};
     let by_word = events.key_by(|word: &String| word.as_str());
     let counts = by_word.window(Tumbling::of(minutes(1))).aggregate("counts", count());
-    let _late: Stream<LateRecord<String>> = counts.late();
+    let _late: Stream<crate::record::LateRecord<String>> = counts.late();
     let _ = by_word.window_all(Sliding::of(minutes(5), minutes(1))).count_keys("words");
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use super::Signal;
 use super::gauge::{Gauges, SLACK};
-use super::{Control, Cx, Link, Signal};
 use crate::data::{Data, Key};
 use crate::error::{Error, Result};
-use crate::record::{Batch, BatchBuilder, Kind, Split};
+use crate::flow::{Control, Cx, Link};
+use crate::record::{Batch, BatchBuilder, Kind, LateRecord, MakeLate, Split};
 use crate::state::{key_hash, worker_of};
-use crate::stream::{LateRecord, MakeLate};
 use crate::time::Timestamp;
 use crate::window::Lateness;
 

@@ -9,9 +9,10 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::gauge::Gauges;
 use super::worker::{Input, Poll};
-use super::{Barrier, BarrierKind, Control, Cx, KeyedBatch, Packet};
+use super::{KeyedBatch, Packet};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::flow::{Barrier, BarrierKind, Control, Cx};
 use crate::operator::{Fired, KeyedOperator, KeyedRows, OperatorStatus};
 use crate::state::{BitSet, Entries, KeyTable, Since, StateWriter};
 use crate::time::Timestamp;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use super::gauge::{Gauges, SLACK};
-use super::{Control, Cx, Link};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::flow::{Control, Cx, Link};
 use crate::record::{Batch, Kind};
 use crate::time::Timestamp;
 

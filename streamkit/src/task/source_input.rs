@@ -7,13 +7,13 @@ use crossbeam_channel::Receiver;
 use super::gauge::Gauges;
 use super::tracker::Tracker;
 use super::worker::{Input, Poll};
-use super::{Barrier, Control, Cx, Link};
 use crate::checkpoint::{SplitEntry, Totals};
 use crate::connector::{
     DeadLetter, RawRecord, ReadBatch, ReadStatus, Reject, Source, SplitReader, Wake,
 };
 use crate::data::Data;
 use crate::error::Result;
+use crate::flow::{Barrier, Control, Cx, Link};
 use crate::operator::OperatorStatus;
 use crate::record::{BatchBuilder, Kind, Position, Run, Split};
 use crate::state::Entries;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gauge::Gauges;
-use super::{Control, Cx, Link};
 use crate::data::Data;
 use crate::error::Result;
+use crate::flow::{Control, Cx, Link};
 use crate::record::Batch;
 use crate::time::Timestamp;
 

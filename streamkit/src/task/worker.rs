@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
+use super::Signal;
 use super::tracker::Tracker;
-use super::{Control, Cx, Signal};
 use crate::checkpoint::SplitEntry;
 use crate::error::{Error, Result};
+use crate::flow::{Control, Cx};
 use crate::operator::OperatorStatus;
 use crate::state::Entries;
 use crate::time::Timestamp;

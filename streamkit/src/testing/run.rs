@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::runtime::{JobHandle, JobProgress, JobState, RunConfig};
+use crate::progress::{JobProgress, JobState};
+use crate::runtime::{JobHandle, RunConfig};
 use crate::time::millis;
 
 /// Runs a job to its end and returns what it showed last. A job that waits for more input never

@@ -16,19 +16,18 @@ use crate::checkpoint::{
 };
 use crate::connector::{Claim, Point, Progress, SinkContext};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Deploy, Plan};
+use crate::flow::Cx;
+use crate::graph::{Deploy, Plan, SinkCell, SinkParts, SourceCell, SourceParts};
+use crate::progress::JobState;
 use crate::record::{Position, Split, SplitId};
 use crate::runtime::config::{Checkpoints, InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
-use crate::runtime::progress::JobState;
 use crate::runtime::recovery::{
     Facts, PlannedSplit, SplitFacts, fits, lost_progress, plan_differences, plan_split,
     refuse_closed,
 };
-use crate::runtime::sink_cell::{SinkCell, SinkParts};
-use crate::runtime::source_cell::{SourceCell, SourceParts};
 use crate::task::{
-    Cx, Gauges, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared, WorkerStatus,
+    Gauges, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared, WorkerStatus,
 };
 use crate::time::Timestamp;
 

@@ -1,0 +1,8 @@
+//! What flows within a worker: batches and, between them, controls; and the context they are handed
+//! on with. Operators and everything around them speak this.
+
+mod cx;
+mod link;
+
+pub(crate) use cx::Cx;
+pub(crate) use link::{Barrier, BarrierKind, Control, Link, Tee};

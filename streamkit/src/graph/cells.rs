@@ -1,0 +1,66 @@
+//! Sources and sinks in the plan, their types erased: what the coordinator needs of them.
+
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::Deploy;
+use crate::connector::{Claim, Progress, SinkContext};
+use crate::error::Result;
+use crate::progress::SinkProgress;
+use crate::record::{Split, SplitId};
+use crate::task::{Input, SplitPlan, Tracker};
+use crate::time::{Clock, Timestamp};
+
+/// What the coordinator needs of a source.
+pub(crate) trait SourceCell: Send {
+    fn step(&self) -> &Arc<str>;
+    fn idle_after(&self) -> Option<Duration>;
+    fn splits(&self, known: &[Split]) -> Result<Vec<Split>>;
+    fn start(&self, split: &Split) -> Result<u64>;
+    fn end(&self, split: &Split) -> Result<u64>;
+    fn committed(&self, positions: &[(SplitId, u64)]);
+    fn input(&mut self, deploy: &mut Deploy, parts: SourceParts) -> Result<Box<dyn Input>>;
+}
+
+/// What a source's input on one worker is made with.
+pub(crate) struct SourceParts {
+    pub(crate) tracker: Arc<Tracker>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) aggregates: Arc<[Arc<str>]>,
+    pub(crate) plans: Receiver<SplitPlan>,
+}
+
+/// What the coordinator needs of a sink.
+pub(crate) trait SinkCell: Send {
+    fn name(&self) -> &str;
+    fn is_fired(&self) -> bool;
+    fn shared(&self) -> Arc<SinkShared>;
+    /// Connects and claims; returns the stored progress.
+    fn recover(&mut self, context: &SinkContext, claim: &Claim) -> Result<Option<Progress>>;
+    /// Says what the target has: the positions by split index, or the watermark.
+    fn prepare(&mut self, has: Arc<[u64]>, has_w: Timestamp, workers: usize, queue: usize);
+    /// The sink's thread, to be run once.
+    fn task(&mut self, parts: SinkParts) -> Result<Box<dyn FnOnce() -> Result<()> + Send>>;
+}
+
+/// What a sink's thread is made with.
+pub(crate) struct SinkParts {
+    pub(crate) claim: Claim,
+    pub(crate) progress: Progress,
+    pub(crate) splits: Arc<Mutex<Vec<SplitId>>>,
+    pub(crate) workers: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Set when a graceful stop has taken too long: give up instead of trying again.
+    pub(crate) abandon: Arc<AtomicBool>,
+}
+
+/// What a sink shows to operators, coordinator and outside.
+#[derive(Debug)]
+pub(crate) struct SinkShared {
+    /// Every final result with a fire time up to this one is committed.
+    pub(crate) acked: Arc<AtomicI64>,
+    pub(crate) status: Mutex<SinkProgress>,
+}
