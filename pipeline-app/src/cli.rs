@@ -140,6 +140,9 @@ pub struct RunArgs {
     /// When a silent partition no longer holds up results, or off [IDLE_TIMEOUT, 30s]
     #[arg(long, value_name = "TIME")]
     pub idle_timeout: Option<String>,
+    /// Part of the records that may be dead letters before the job stops, or off [MAX_DEAD_LETTERS, off]
+    #[arg(long, value_name = "PART")]
+    pub max_dead_letters: Option<String>,
     /// How often open windows are written, or off [RUNNING_VALUES, 2s]
     #[arg(long, value_name = "TIME")]
     pub running_values: Option<String>,
@@ -313,6 +316,7 @@ impl RunArgs {
             ("session_max", self.session_max.clone()),
             ("max_future", self.max_future.clone()),
             ("idle_timeout", self.idle_timeout.clone()),
+            ("max_dead_letters", self.max_dead_letters.clone()),
             ("running_values", self.running_values.clone()),
             ("checkpoint_interval", self.checkpoint_interval.clone()),
         ];

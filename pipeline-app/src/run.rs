@@ -59,6 +59,7 @@ pub fn run_config(config: &Config) -> RunConfig {
         .checkpoints(Checkpoints::Directory(config.checkpoint_path.clone()))
         .checkpoint_interval(config.checkpoint_interval)
         .running_values(config.running_values)
+        .max_dead_letters(config.max_dead_letters)
         .at_end(config.end)
         .reopen(config.reopen)
         .take_over(config.take_over)

@@ -12,6 +12,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The program or its settings: trying again changes nothing, a person must.
     User,
+    /// One record, which a step cannot process. Where it is known which one it is, and dead letters
+    /// go somewhere, that record becomes one; else the job stops.
+    Record,
     /// Another system (a broker, a database, a disk): it may work again later.
     External,
     /// Another process took over this job, or holds a part of it. This one must stop.
@@ -53,6 +56,12 @@ impl Error {
     /// A mistake in the program or in its settings.
     pub fn user(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::User, message)
+    }
+
+    /// A record that cannot be processed: for steps of your own. The message says what is wrong
+    /// with which value; it goes into the dead letter.
+    pub fn record(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Record, message)
     }
 
     /// A failure of another system. Not retried unless it is marked [`retriable`](Self::retriable).
@@ -156,6 +165,16 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A panic of user code, as a sentence that says what was thrown.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text");
+    format!("user code panicked: {text}")
+}
 
 /// Where a step was added to the job, for messages and for the printed plan.
 pub(crate) fn place(location: &'static Location<'static>) -> String {

@@ -1,7 +1,7 @@
 //! What a job is written with: `use streamkit::prelude::*;`
 
 pub use crate::connector::{Sink, Source, SourceExt};
-pub use crate::operator::{Process, ProcessContext};
+pub use crate::operator::{OnError, Process, ProcessContext};
 pub use crate::record::LateRecord;
 pub use crate::stream::{KeyedStream, Stream};
 pub use crate::time::{

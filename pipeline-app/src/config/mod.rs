@@ -71,6 +71,8 @@ pub struct Config {
     pub max_future: Duration,
     /// When a silent split no longer holds the watermark; never, if `None`.
     pub idle_timeout: Option<Duration>,
+    /// The part of the records that may be dead letters; all of them, if `None`.
+    pub max_dead_letters: Option<f64>,
     /// How often running values are written; never, if `None`.
     pub running_values: Option<Duration>,
     /// The time between checkpoints.

@@ -68,6 +68,7 @@ pub fn resolve(layers: &Layers, cli: &Cli, machine: Machine) -> Result<Config> {
         session_max: values.duration("session_max")?,
         max_future: values.needed("max_future", duration::parse)?,
         idle_timeout: values.duration_or_off("idle_timeout")?,
+        max_dead_letters: values.needed("max_dead_letters", dead_letters)?,
         running_values: values.duration_or_off("running_values")?,
         checkpoint_interval: values.duration("checkpoint_interval")?,
         ui_bind: values.needed("ui_bind", ui_bind)?,
@@ -195,6 +196,21 @@ fn outputs(text: &str) -> Result<OutputSet, String> {
         }
     }
     if set.tables || set.lake || set.enriched { Ok(set) } else { Err("it names none".to_owned()) }
+}
+
+/// A part of all records, as `5%` or as `0.05`.
+fn dead_letters(text: &str) -> Result<Option<f64>, String> {
+    if duration::is_off(text) {
+        return Ok(None);
+    }
+    let part = match text.strip_suffix('%') {
+        Some(percent) => number::<f64>(percent.trim_end()).map(|percent| percent / 100.0),
+        None => number::<f64>(text),
+    };
+    match part {
+        Ok(part) if part > 0.0 && part < 1.0 => Ok(Some(part)),
+        _ => Err("write a part of all records, such as 5% or 0.05, or off".to_owned()),
+    }
 }
 
 fn database_url(text: &str) -> Result<Secret, String> {

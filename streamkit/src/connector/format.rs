@@ -1,13 +1,14 @@
 //! From bytes to records: decoders and dead letters.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{ReadBatch, ReadStatus, Source, SplitReader, Wake};
 use crate::data::Data;
-use crate::error::Result;
+use crate::error::{Result, panic_text};
 use crate::record::{Split, SplitId};
 use crate::time::Timestamp;
 
@@ -47,7 +48,8 @@ pub trait Decode: Send + Sync + 'static {
     ///
     /// # Errors
     /// A [`Reject`] sends the record to the dead letters. It never stops the job nor moves the
-    /// watermark.
+    /// watermark. A panic does the same with the reason `processing_error`, after a second try,
+    /// where dead letters go somewhere; elsewhere it stops the job.
     fn decode(&self, record: &RawRecord) -> Result<Self::Item, Reject>;
 }
 
@@ -88,6 +90,18 @@ impl DeadLetter {
             key: record.key.clone(),
             value: record.value.clone(),
         }
+    }
+}
+
+/// The reason of records that user code could not process: it panicked on them, or said so.
+pub(crate) const PROCESSING_ERROR: &str = "processing_error";
+
+impl DeadLetter {
+    /// The dead letter of a record that was given up.
+    pub(crate) fn given_up(split: &Split, at: u64, raw: Option<RawRecord>, error: String) -> Self {
+        let none = || RawRecord { partition: split.partition, offset: at, ..RawRecord::default() };
+        let reject = Reject { reason: PROCESSING_ERROR, field: None, error };
+        Self::new(reject, &split.topic, &raw.unwrap_or_else(none))
     }
 }
 
@@ -136,7 +150,7 @@ impl<S: Source<Item = RawRecord>, D: Decode> Source for Decoded<S, D> {
         Ok(Box::new(DecodedReader {
             reader: self.source.open(split, position, wake)?,
             decoder: Arc::clone(&self.decoder),
-            topic: Arc::clone(&split.topic),
+            split: split.clone(),
             raws: ReadBatch::default(),
         }))
     }
@@ -149,7 +163,7 @@ impl<S: Source<Item = RawRecord>, D: Decode> Source for Decoded<S, D> {
 struct DecodedReader<D> {
     reader: Box<dyn SplitReader<Item = RawRecord>>,
     decoder: Arc<D>,
-    topic: Arc<str>,
+    split: Split,
     raws: ReadBatch<RawRecord>,
 }
 
@@ -159,16 +173,31 @@ impl<D: Decode> SplitReader for DecodedReader<D> {
     fn read(&mut self, batch: &mut ReadBatch<D::Item>, max: usize) -> Result<ReadStatus> {
         self.raws.restart(batch.next);
         let status = self.reader.read(&mut self.raws, max)?;
-        for (raw, offset) in self.raws.items.drain(..).zip(self.raws.offsets.drain(..)) {
-            match self.decoder.decode(&raw) {
-                Ok(item) => {
-                    batch.push(offset, item);
-                    batch.raws.push(raw);
+        let raws = &mut self.raws;
+        let (mut at, mut tried) = (0, None);
+        // One frame for all of them: catching costs nothing as long as nothing is thrown.
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+            while let (Some(raw), Some(&offset)) = (raws.items.get_mut(at), raws.offsets.get(at)) {
+                match self.decoder.decode(raw) {
+                    Ok(item) => {
+                        batch.push(offset, item);
+                        batch.raws.push(std::mem::take(raw));
+                    }
+                    Err(reject) => {
+                        let letter = DeadLetter::new(reject, &self.split.topic, raw);
+                        batch.rejected.push((offset, letter));
+                    }
                 }
-                Err(reject) => {
-                    let letter = DeadLetter::new(reject, &self.topic, &raw);
-                    batch.rejected.push((offset, letter));
-                }
+                at += 1;
+            }
+        })) {
+            // Once more: what made it panic may have passed.
+            if tried.replace(at) == Some(at) {
+                let (raw, offset) = (std::mem::take(&mut raws.items[at]), raws.offsets[at]);
+                let error = panic_text(panic.as_ref());
+                let letter = DeadLetter::given_up(&self.split, offset, Some(raw), error);
+                batch.rejected.push((offset, letter));
+                at += 1;
             }
         }
         batch.set_next(self.raws.next);

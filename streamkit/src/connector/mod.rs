@@ -24,6 +24,7 @@ mod source;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod table;
 
+pub(crate) use format::PROCESSING_ERROR;
 pub use format::{DeadLetter, Decode, Decoded, RawRecord, Reject, SourceExt};
 pub use progress::{Claim, Commit, Point, Progress};
 pub use sink::{Sink, SinkContext, SinkOptions, SinkWriter};

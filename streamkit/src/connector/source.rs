@@ -18,7 +18,9 @@ pub trait Source: Send + Sync + 'static {
     /// What is read, for the printed plan and for messages: `kafka topic user_activity`.
     fn describe(&self) -> String;
 
-    /// All splits that exist now, in a stable order. Called at start, and now and then later.
+    /// All splits that exist now, in a stable order. Called at start and, while an unbounded job
+    /// runs, every [`discover_every`](crate::RunConfig::discover_every) from a thread of its own:
+    /// those that are not among `known` are taken in.
     ///
     /// `known` are the splits that the job has seen before, as they were reported then. A split
     /// that is known must be reported with the same `id`; its `topic`, `partition` and `memo` are

@@ -10,9 +10,12 @@ use super::Deploy;
 use crate::connector::{Claim, Progress, SinkContext};
 use crate::error::Result;
 use crate::progress::SinkProgress;
-use crate::record::{Split, SplitId};
-use crate::task::{Input, SplitPlan, Tracker};
+use crate::record::{Split, SplitId, SplitList};
+use crate::task::{GivenUps, Input, SplitPlan, Tracker};
 use crate::time::{Clock, Timestamp};
+
+/// Finds new splits, and where their data begin.
+pub(crate) type FindSplits = Box<dyn Fn(&[Split]) -> Result<Vec<(Split, u64)>> + Send>;
 
 /// What the coordinator needs of a source.
 pub(crate) trait SourceCell: Send {
@@ -21,6 +24,8 @@ pub(crate) trait SourceCell: Send {
     fn splits(&self, known: &[Split]) -> Result<Vec<Split>>;
     fn start(&self, split: &Split) -> Result<u64>;
     fn end(&self, split: &Split) -> Result<u64>;
+    /// Looks for splits that are not among those known, from a thread of its own.
+    fn finder(&self) -> FindSplits;
     fn committed(&self, positions: &[(SplitId, u64)]);
     fn input(&mut self, deploy: &mut Deploy, parts: SourceParts) -> Result<Box<dyn Input>>;
 }
@@ -30,6 +35,7 @@ pub(crate) struct SourceParts {
     pub(crate) tracker: Arc<Tracker>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) aggregates: Arc<[Arc<str>]>,
+    pub(crate) given_ups: Arc<GivenUps>,
     pub(crate) plans: Receiver<SplitPlan>,
 }
 
@@ -50,7 +56,7 @@ pub(crate) trait SinkCell: Send {
 pub(crate) struct SinkParts {
     pub(crate) claim: Claim,
     pub(crate) progress: Progress,
-    pub(crate) splits: Arc<Mutex<Vec<SplitId>>>,
+    pub(crate) splits: SplitList,
     pub(crate) workers: usize,
     pub(crate) clock: Arc<dyn Clock>,
     /// Set when a graceful stop has taken too long: give up instead of trying again.

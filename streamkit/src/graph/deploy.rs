@@ -6,7 +6,7 @@ use crate::data::Data;
 use crate::error::Result;
 use crate::flow::{Link, Tee};
 use crate::operator::Acks;
-use crate::record::Split;
+use crate::record::SplitList;
 use crate::task::{Gauges, Signal};
 
 /// Everything downstream of a step, as functions that build one worker's worth of it.
@@ -24,7 +24,7 @@ pub(crate) struct Deploy {
     /// For each split: the position of the checkpoint.
     pub(crate) restored_to: Arc<[u64]>,
     /// The splits of the job, by index.
-    pub(crate) splits: Arc<[Arc<Split>]>,
+    pub(crate) splits: SplitList,
     pub(crate) queue: usize,
 }
 

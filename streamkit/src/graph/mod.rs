@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use cells::{SinkCell, SinkParts, SinkShared, SourceCell, SourceParts};
+pub(crate) use cells::{FindSplits, SinkCell, SinkParts, SinkShared, SourceCell, SourceParts};
 pub(crate) use deploy::{Consumers, Deploy, link};
 pub use describe::PlanFormat;
 

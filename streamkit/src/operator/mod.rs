@@ -1,7 +1,7 @@
 //! Operators: batch in, batch out.
 //!
-//! A stateless operator implements [`Operator`]; built in are `map`, `filter`, `flat_map` and
-//! `inspect`. A stateful one hangs on a keyed stream: windows, sessions, distinct keys, and
+//! A stateless operator implements [`Operator`]; built in are `map`, `try_map`, `filter`,
+//! `flat_map` and `inspect`. A stateful one hangs on a keyed stream: windows, sessions, distinct keys, and
 //! [`Process`] for everything else.
 //!
 //! Operators never block, never await, do no I/O and never ask the time.
@@ -17,6 +17,7 @@ mod process;
 mod results;
 mod session;
 mod stateless;
+mod try_map;
 mod window;
 
 pub(crate) use combine::{Combine, Partial};
@@ -31,4 +32,6 @@ pub use process::{Process, ProcessContext, ProcessResult};
 pub(crate) use results::Acks;
 pub(crate) use session::Sessions;
 pub use stateless::{Operator, Output};
+pub use try_map::OnError;
+pub(crate) use try_map::TryMap;
 pub(crate) use window::WindowAggregate;

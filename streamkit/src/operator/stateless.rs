@@ -16,8 +16,9 @@ pub trait Operator<In>: Send + Sync + 'static {
     /// Reads the rows of `input` and pushes what comes of them.
     ///
     /// # Errors
-    /// Any error stops the job; a record that cannot be used is better filtered, or made a value
-    /// that says so.
+    /// [`Error::record`](crate::Error::record) says that a record of the batch cannot be processed:
+    /// the operator is called again with each record alone, and those on which it fails become dead
+    /// letters. Any other error stops the job.
     fn on_batch(&self, input: &Batch<In>, out: &mut Output<'_, Self::Out>) -> Result<()>;
 }
 

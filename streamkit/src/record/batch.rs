@@ -143,6 +143,12 @@ impl<T> Batch<T> {
         Self { selection: Some(rows.into()), ..self.clone() }
     }
 
+    /// The same rows, chosen, marked and accounted for anew.
+    pub(crate) fn restamped(&self, rows: Vec<u32>, marks: Vec<(u32, Timestamp)>, run: Run) -> Self {
+        let marks = (!marks.is_empty()).then(|| marks.into());
+        Self { selection: Some(rows.into()), marks, run: Some(run), ..self.clone() }
+    }
+
     /// Whether the rows are results that had fired before the restart: a sink may lack them, but
     /// the state of every operator behind has them.
     pub(crate) fn is_replayed(&self) -> bool {
@@ -208,6 +214,11 @@ impl<T> BatchBuilder<T> {
             times: Vec::with_capacity(rows),
             marks: Vec::new(),
         }
+    }
+
+    /// Rows that are there already, with the marks of some of them.
+    pub(crate) fn of(values: Vec<T>, times: Vec<Timestamp>, marks: Vec<(u32, Timestamp)>) -> Self {
+        Self { values, times, marks }
     }
 
     pub(crate) fn push(&mut self, value: T, time: Timestamp, mark: Option<Timestamp>) {

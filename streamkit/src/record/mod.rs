@@ -3,9 +3,11 @@
 mod batch;
 mod late;
 mod position;
+mod splits;
 
 pub(crate) use batch::BatchBuilder;
 pub use batch::{Batch, Kind, Run};
 pub use late::LateRecord;
 pub(crate) use late::MakeLate;
 pub use position::{Position, Split, SplitId};
+pub(crate) use splits::SplitList;

@@ -55,6 +55,8 @@ pub struct RunConfig {
     pub(crate) instance: String,
     pub(crate) queue: usize,
     pub(crate) drift: Duration,
+    pub(crate) max_dead_letters: Option<f64>,
+    pub(crate) discover_every: Option<Duration>,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -92,6 +94,8 @@ impl RunConfig {
             instance: "0".to_owned(),
             queue: 128,
             drift: hours(1),
+            max_dead_letters: None,
+            discover_every: Some(seconds(10)),
             shutdown_timeout: seconds(30),
             clock: Arc::new(SystemClock::new()),
         }
@@ -171,6 +175,24 @@ impl RunConfig {
         self
     }
 
+    /// The part of the records that may be dead letters, above 0 and below 1: with more of them
+    /// among the records of this run, and at least 1,000 records, the job stops. It may be reading
+    /// what it was not made for. Default: no limit.
+    #[must_use]
+    pub fn max_dead_letters(mut self, part: Option<f64>) -> Self {
+        self.max_dead_letters = part;
+        self
+    }
+
+    /// How often sources are asked for new splits while the job runs: partitions that were added to a
+    /// topic. One that is found is read from its first record on, and gets a floor: what is older than
+    /// the job's watermark at that moment is late. `None`: only at the start. Default: 10 s.
+    #[must_use]
+    pub fn discover_every(mut self, interval: Option<Duration>) -> Self {
+        self.discover_every = interval;
+        self
+    }
+
     /// How long a graceful stop may take. What is not committed then is written by the next run.
     /// Default: 30 s.
     #[must_use]
@@ -195,6 +217,11 @@ impl RunConfig {
         }
         if self.queue < 64 {
             return Err(Error::user(format!("queue is {}, and must be 64 or more", self.queue)));
+        }
+        if let Some(part) = self.max_dead_letters.filter(|part| !(*part > 0.0 && *part < 1.0)) {
+            return Err(Error::user(format!(
+                "max_dead_letters is {part}, and must be above 0 and below 1"
+            )));
         }
         if self.checkpoint_interval.is_zero() || self.running_values.is_some_and(|r| r.is_zero()) {
             return Err(Error::user("an interval of zero is not possible"));

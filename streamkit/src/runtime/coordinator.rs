@@ -1,6 +1,7 @@
 //! The coordinator: one thread that recovers the job, starts its threads, and decides everything
 //! that is not in the data: checkpoints, ticks, idleness, the end.
 
+mod discover;
 mod setup;
 mod watch;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use self::discover::Discovered;
 use super::config::{InputEnd, RunConfig};
 use super::handle::Outside;
 use super::recovery::{Facts, still_needed};
@@ -20,8 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flow::{Barrier, BarrierKind, Control};
 use crate::graph::{SinkShared, SourceCell};
 use crate::progress::{CheckpointProgress, JobState};
-use crate::record::SplitId;
-use crate::task::{SplitPlan, SplitState, Tracker, WorkerShared};
+use crate::record::{SplitId, SplitList};
+use crate::task::{GivenUps, SplitPlan, SplitState, Tracker, WorkerShared};
 use crate::time::{Timestamp, millis};
 
 /// A job that has been set up.
@@ -36,6 +38,11 @@ pub(crate) struct Coordinator {
     sources: Vec<Box<dyn SourceCell>>,
     sinks: Vec<RunningSink>,
     tracker: Arc<Tracker>,
+    given_ups: Arc<GivenUps>,
+    split_list: SplitList,
+    discovered: Receiver<Discovered>,
+    /// Whether the coordinator has ended.
+    over: Arc<AtomicBool>,
     workers: Vec<RunningWorker>,
     /// How many inputs a barrier has to pass.
     inputs: usize,
@@ -52,7 +59,15 @@ pub(crate) struct Coordinator {
     noted: BTreeMap<SplitId, u64>,
     /// No floor is below this: the restored state has fired up to here at most (rule T9).
     restored: Timestamp,
+    /// Records read, and those accepted, before this run.
+    at_start: (u64, u64),
     stage: Stage,
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A worker's thread, and how to talk to it.
@@ -200,6 +215,9 @@ impl Coordinator {
 
     fn while_running(&mut self, now: Duration) -> Result<()> {
         self.wake_splits()?;
+        self.give_up_records()?;
+        self.take_in_split()?;
+        self.look_at_dead_letters()?;
         if self.barrier.is_some() {
             return Ok(());
         }

@@ -68,6 +68,8 @@ pub(crate) struct Facts {
     /// Splits that are idle, and the record before which they became so.
     pub(crate) idle: BTreeMap<SplitId, u64>,
     pub(crate) floors: BTreeMap<SplitId, Vec<(u64, Timestamp)>>,
+    /// Records that were given up, and why.
+    pub(crate) given_up: BTreeMap<SplitId, BTreeMap<u64, String>>,
     /// The end positions of the last bounded run.
     pub(crate) ends: BTreeMap<SplitId, u64>,
     /// Whether all of them have been reached.
@@ -98,7 +100,9 @@ impl Facts {
                 Fact::EndReached => all.end_reached = true,
                 Fact::Closed { c } => all.closed = Some(*c),
                 Fact::Reopened { .. } => all.closed = None,
-                Fact::GivenUp { .. } => {}
+                Fact::GivenUp { split, at, reason } => {
+                    all.given_up.entry(split.clone()).or_default().insert(*at, reason.clone());
+                }
             }
         }
         all.floors.values_mut().for_each(|floors| floors.sort_unstable());
@@ -141,13 +145,14 @@ pub(crate) struct SplitFacts<'a> {
     /// The progress of each position sink that was part of the job before; `None` if it has none.
     pub(crate) sinks: Vec<Option<&'a BTreeMap<SplitId, Position>>>,
     pub(crate) floors: Vec<(u64, Timestamp)>,
+    pub(crate) given_up: BTreeMap<u64, String>,
     pub(crate) end: Option<u64>,
 }
 
 /// Rule D5: the reader starts at the lowest of the checkpoint and the sinks, and no batch straddles
 /// a position of any of them.
 pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
-    let SplitFacts { split, start, entry, sinks, floors, end } = facts;
+    let SplitFacts { split, start, entry, sinks, floors, given_up, end } = facts;
     let at_start = Position { next: start, ..Position::default() };
     let of_sink = |has: &Option<&BTreeMap<SplitId, Position>>| {
         has.and_then(|has| has.get(&split.id).copied()).unwrap_or(at_start)
@@ -166,6 +171,7 @@ pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
         count_from: checkpoint.next,
         totals: entry.map_or_else(Totals::default, |entry| entry.totals.clone()),
         floors,
+        given_up,
         end,
         split,
     }
@@ -253,6 +259,7 @@ mod tests {
                 entry: Some(&entry),
                 sinks: vec![Some(&lake), Some(&topic)],
                 floors: vec![],
+                given_up: BTreeMap::new(),
                 end: None,
             },
         );

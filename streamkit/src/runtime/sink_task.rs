@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -12,7 +12,7 @@ use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::flow::{BarrierKind, Control};
 use crate::graph::{SinkParts, SinkShared};
-use crate::record::{Batch, Kind, Position, SplitId};
+use crate::record::{Batch, Kind, Position, SplitId, SplitList};
 use crate::task::SinkMessage;
 use crate::time::{Clock, Timestamp, millis, seconds};
 
@@ -24,7 +24,7 @@ pub(crate) struct SinkTask<T> {
     fired: bool,
     shared: Arc<SinkShared>,
     claim: Claim,
-    splits: Arc<Mutex<Vec<SplitId>>>,
+    splits: SplitList,
     clock: Arc<dyn Clock>,
     abandon: Arc<AtomicBool>,
 
@@ -72,9 +72,8 @@ impl<T: Data> SinkTask<T> {
                 noted.clone_from(n);
             }
             Point::Positions(has) => {
-                let names = splits.lock().unwrap_or_else(PoisonError::into_inner);
-                let indexed = (0u32..).zip(names.iter());
-                positions = indexed.filter_map(|(i, id)| Some((i, *has.get(id)?))).collect();
+                let indexed = (0u32..).zip(splits.ids());
+                positions = indexed.filter_map(|(i, id)| Some((i, *has.get(&id)?))).collect();
             }
         }
         Self {
@@ -259,14 +258,13 @@ impl<T: Data> SinkTask<T> {
         let point = if self.fired {
             Point::Watermark { groups: (0, 255), w: self.w, noted: self.noted.clone() }
         } else {
-            let names = self.splits.lock().unwrap_or_else(PoisonError::into_inner);
             let mut positions = match &self.committed.point {
                 Point::Positions(positions) => positions.clone(),
                 Point::Watermark { .. } => BTreeMap::new(),
             };
             for (split, position) in &self.positions {
-                if let Some(id) = names.get(*split as usize) {
-                    positions.insert(id.clone(), *position);
+                if let Some(split) = self.splits.get(*split) {
+                    positions.insert(split.id.clone(), *position);
                 }
             }
             Point::Positions(positions)

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::connector::{DeadLetter, Source, Wake};
 use crate::data::Data;
 use crate::error::Result;
-use crate::graph::{Consumers, Deploy, SourceCell, SourceParts, link};
+use crate::graph::{Consumers, Deploy, FindSplits, SourceCell, SourceParts, link};
 use crate::record::{Split, SplitId};
-use crate::task::{Gauges, Input, SourceInput, StampRule};
+use crate::task::{Branches, Gauges, Input, SourceInput, StampRule};
 use crate::time::WatermarkStrategy;
 
 /// A source with its time and its consumers.
@@ -41,12 +41,21 @@ impl<T: Data> SourceCell for SourceNode<T> {
         self.source.end(split).map_err(|e| e.at_step(&self.step))
     }
 
+    fn finder(&self) -> FindSplits {
+        let source = Arc::clone(&self.source);
+        Box::new(move |known| {
+            let is_new = |split: &Split| known.iter().all(|known| known.id != split.id);
+            let new = source.splits(known)?.into_iter().filter(is_new);
+            new.map(|split| source.start(&split).map(|start| (split, start))).collect()
+        })
+    }
+
     fn committed(&self, positions: &[(SplitId, u64)]) {
         self.source.committed(positions);
     }
 
     fn input(&mut self, deploy: &mut Deploy, parts: SourceParts) -> Result<Box<dyn Input>> {
-        let SourceParts { tracker, clock, aggregates, plans } = parts;
+        let SourceParts { tracker, clock, aggregates, given_ups, plans } = parts;
         deploy.gauges = Gauges::default();
         let next = link(&self.consumers, deploy)?;
         let heard = !self.dead.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
@@ -57,6 +66,9 @@ impl<T: Data> SourceCell for SourceNode<T> {
         let strategy = self.strategy.clone();
         let rule = StampRule { strategy, aggregates, clock, step: Arc::clone(&self.step) };
         let source = Arc::clone(&self.source);
-        Ok(Box::new(SourceInput::new(source, rule, tracker, wake, plans, next, dead, gauges)))
+        let branches = Branches { next, dead };
+        Ok(Box::new(SourceInput::new(
+            source, rule, tracker, wake, plans, branches, given_ups, gauges,
+        )))
     }
 }

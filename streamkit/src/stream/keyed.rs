@@ -276,7 +276,7 @@ impl<T: Data> Shared<T> {
             rules.push(LateRule { operator, lateness, output, make, aggregate });
         }
         let restored_to = Arc::clone(&deploy.restored_to);
-        let splits = Arc::clone(&deploy.splits);
+        let splits = deploy.splits.clone();
         Ok(Box::new(Exchange { hash, senders, rules, restored_to, splits, running }))
     }
 

@@ -16,7 +16,7 @@ use crate::data::{Data, Key};
 use crate::error::Result;
 use crate::flow::Link;
 use crate::graph::{Consumers, Deploy, Node, PlanRef, link};
-use crate::operator::{Acks, Expand, Filter, FlatMap, Inspect, Map, Operator};
+use crate::operator::{Acks, Expand, Filter, FlatMap, Inspect, Map, OnError, Operator, TryMap};
 use crate::runtime::SinkNode;
 use crate::task::{Gauges, Union, UnionInput};
 use crate::window::WindowAssigner;
@@ -95,6 +95,23 @@ impl<T: Data> Stream<T> {
         let f = Arc::new(f);
         self.chain(Step::plain("map", Location::caller()), move |step, next| {
             Box::new(Map { f: Arc::clone(&f), step, next })
+        })
+    }
+
+    /// One record in, one out, by a function that can fail; see [`OnError`] for what happens then.
+    ///
+    /// A panic in a function that works on records of a source is an error about a record as well: the
+    /// record is tried once more, alone, and if that fails it becomes a dead letter, where dead
+    /// letters go somewhere. So a function may see a record more than once.
+    #[track_caller]
+    pub fn try_map<U: Data, E: std::fmt::Display + 'static>(
+        &self,
+        f: impl Fn(&T) -> std::result::Result<U, E> + Send + Sync + 'static,
+        on_error: OnError,
+    ) -> Stream<U> {
+        let f = Arc::new(f);
+        self.chain(Step::plain("try_map", Location::caller()), move |step, next| {
+            Box::new(TryMap { f: Arc::clone(&f), on_error, step, next, skipped: 0 })
         })
     }
 

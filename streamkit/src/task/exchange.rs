@@ -13,7 +13,7 @@ use super::gauge::{Gauges, SLACK};
 use crate::data::{Data, Key};
 use crate::error::{Error, Result};
 use crate::flow::{Control, Cx, Link};
-use crate::record::{Batch, BatchBuilder, Kind, LateRecord, MakeLate, Split};
+use crate::record::{Batch, BatchBuilder, Kind, LateRecord, MakeLate, SplitList};
 use crate::state::{key_hash, worker_of};
 use crate::time::Timestamp;
 use crate::window::Lateness;
@@ -68,7 +68,7 @@ pub(crate) struct Exchange<T> {
     /// For each split: the position below which records are in the restored state already.
     pub(crate) restored_to: Arc<[u64]>,
     /// The splits of the job, by index.
-    pub(crate) splits: Arc<[Arc<Split>]>,
+    pub(crate) splits: SplitList,
     /// Whether an operator behind takes running values.
     pub(crate) running: bool,
 }
@@ -92,9 +92,8 @@ impl<T: Data> Exchange<T> {
                         missed += 1;
                         if let (Some(late), Some(make)) = (&mut late, &rule.make) {
                             let time = batch.time(row);
-                            let split =
-                                batch.run().and_then(|run| self.splits.get(run.split as usize));
-                            let record = make(batch.value(row), time, mark, split.map(Arc::clone));
+                            let split = batch.run().and_then(|run| self.splits.get(run.split));
+                            let record = make(batch.value(row), time, mark, split);
                             late.push(record, time, None);
                         }
                     }
@@ -141,8 +140,7 @@ impl<T: Data> Link<T> for Exchange<T> {
             }
             let batch = if rows.len() == batch.len() { batch.clone() } else { batch.select(rows) };
             let verdicts = Arc::clone(&verdicts);
-            send(sender, Packet::Batch(KeyedBatch { batch, hashes, verdicts }))?;
-            signal.ring();
+            send(sender, signal, Packet::Batch(KeyedBatch { batch, hashes, verdicts }), cx)?;
         }
         Ok(())
     }
@@ -157,16 +155,25 @@ impl<T: Data> Link<T> for Exchange<T> {
             return Ok(()); // What is keyed goes by watermarks.
         }
         for (sender, signal) in &self.senders {
-            send(sender, Packet::Control(control.clone()))?;
-            signal.ring();
+            send(sender, signal, Packet::Control(control.clone()), cx)?;
         }
         Ok(())
     }
 }
 
-fn send<T>(sender: &Sender<Packet<T>>, packet: Packet<T>) -> Result<()> {
-    // There is room (the step would not have begun otherwise), so this does not block.
-    sender.send(packet).map_err(|_| Error::internal("a worker has stopped"))
+fn send<T: Data>(
+    sender: &Sender<Packet<T>>,
+    signal: &Arc<Signal>,
+    packet: Packet<T>,
+    cx: &mut Cx,
+) -> Result<()> {
+    let (sender, signal) = (sender.clone(), Arc::clone(signal));
+    cx.send(move || {
+        // There is room (the step would not have begun otherwise), so this does not block.
+        sender.send(packet).map_err(|_| Error::internal("a worker has stopped"))?;
+        signal.ring();
+        Ok(())
+    })
 }
 
 /// Watches the queues of an exchange.

@@ -1,19 +1,26 @@
 //! What runs: links between operators, the exchange, keyed inputs, sources, the edges into sinks.
 
+mod branches;
 mod exchange;
 mod gauge;
+mod given_up;
 mod keyed_input;
+mod portion;
 mod sink_edge;
 mod source_input;
+mod split;
 mod tracker;
 mod union;
 mod worker;
 
+pub(crate) use branches::Branches;
 pub(crate) use exchange::{Exchange, HashOf, KeyedBatch, LateRule, Packet, hash_by, watch};
 pub(crate) use gauge::{Gauges, SLACK, Signal};
+pub(crate) use given_up::{GivenUp, GivenUps};
 pub(crate) use keyed_input::{Channel, KeyedInput, Lookup, NamedOperator};
 pub(crate) use sink_edge::{SinkEdge, SinkMessage};
-pub(crate) use source_input::{SourceInput, SplitPlan, StampRule};
+pub(crate) use source_input::{SourceInput, StampRule};
+pub(crate) use split::SplitPlan;
 pub(crate) use tracker::{SplitState, Tracked, Tracker};
 pub(crate) use union::{Union, UnionInput};
 pub(crate) use worker::{Input, Worker, WorkerShared, WorkerStatus, panic_error};

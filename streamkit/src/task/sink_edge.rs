@@ -36,8 +36,11 @@ impl<T: Data> SinkEdge<T> {
         gauges.add(Arc::new(move || sender.len() + SLACK * workers <= capacity));
     }
 
-    fn send(&self, message: SinkMessage<T>, cx: &Cx) -> Result<()> {
-        self.sender.send((cx.worker, message)).map_err(|_| Error::internal("a sink has stopped"))
+    fn send(&self, message: SinkMessage<T>, cx: &mut Cx) -> Result<()> {
+        let (sender, worker) = (self.sender.clone(), cx.worker);
+        cx.send(move || {
+            sender.send((worker, message)).map_err(|_| Error::internal("a sink has stopped"))
+        })
     }
 }
 

@@ -4,44 +4,24 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
+use super::branches::Branches;
 use super::gauge::Gauges;
+use super::given_up::{GivenUp, GivenUps};
+use super::portion::Portion;
+use super::split::{OpenSplit, SplitPlan};
 use super::tracker::Tracker;
 use super::worker::{Input, Poll};
-use crate::checkpoint::{SplitEntry, Totals};
-use crate::connector::{
-    DeadLetter, RawRecord, ReadBatch, ReadStatus, Reject, Source, SplitReader, Wake,
-};
+use crate::checkpoint::SplitEntry;
+use crate::connector::{ReadStatus, Source, Wake};
 use crate::data::Data;
-use crate::error::Result;
-use crate::flow::{Barrier, Control, Cx, Link};
+use crate::error::{Error, ErrorKind, Result};
+use crate::flow::{Barrier, Control, Cx};
 use crate::operator::OperatorStatus;
-use crate::record::{BatchBuilder, Kind, Position, Run, Split};
 use crate::state::Entries;
-use crate::time::{Clock, SplitTime, Timestamp, WatermarkStrategy};
+use crate::time::{Clock, WatermarkStrategy};
 
 /// The most records of one read.
 const READ_ROWS: usize = 1_024;
-
-/// How to read a split: decided when the job starts, or when the split is found.
-#[derive(Debug, Clone)]
-pub(crate) struct SplitPlan {
-    /// The split's index among all splits of the job.
-    pub(crate) index: u32,
-    pub(crate) split: Split,
-    /// Where its data began.
-    pub(crate) start: u64,
-    /// Where to read from.
-    pub(crate) from: Position,
-    /// Positions that no batch may straddle: of the checkpoint and of the sinks.
-    pub(crate) cuts: Vec<u64>,
-    /// Records below this were counted before the restart.
-    pub(crate) count_from: u64,
-    pub(crate) totals: Totals,
-    /// Floors that come into force at a position, ascending (rule T9).
-    pub(crate) floors: Vec<(u64, Timestamp)>,
-    /// Where a bounded run ends.
-    pub(crate) end: Option<u64>,
-}
 
 /// What is common to all splits of a source.
 pub(crate) struct StampRule<T> {
@@ -61,21 +41,9 @@ pub(crate) struct SourceInput<T> {
     plans: Receiver<SplitPlan>,
     splits: Vec<OpenSplit<T>>,
     turn: usize,
-    next: Box<dyn Link<T>>,
-    dead: Option<Box<dyn Link<DeadLetter>>>,
+    branches: Branches<T>,
+    given_ups: Arc<GivenUps>,
     gauges: Gauges,
-    ended: bool,
-}
-
-struct OpenSplit<T> {
-    plan: SplitPlan,
-    reader: Box<dyn SplitReader<Item = T>>,
-    time: SplitTime,
-    position: Position,
-    batch: ReadBatch<T>,
-    /// The batch has been read, or a part of it is left: it waits for a floor, or for its turn.
-    held: bool,
-    status: ReadStatus,
     ended: bool,
 }
 
@@ -87,8 +55,8 @@ impl<T: Data> SourceInput<T> {
         tracker: Arc<Tracker>,
         wake: Wake,
         plans: Receiver<SplitPlan>,
-        next: Box<dyn Link<T>>,
-        dead: Option<Box<dyn Link<DeadLetter>>>,
+        branches: Branches<T>,
+        given_ups: Arc<GivenUps>,
         gauges: Gauges,
     ) -> Self {
         Self {
@@ -99,8 +67,8 @@ impl<T: Data> SourceInput<T> {
             plans,
             splits: vec![],
             turn: 0,
-            next,
-            dead,
+            branches,
+            given_ups,
             gauges,
             ended: false,
         }
@@ -108,29 +76,14 @@ impl<T: Data> SourceInput<T> {
 
     fn open_new_splits(&mut self) -> Result<()> {
         while let Ok(plan) = self.plans.try_recv() {
-            let at = plan.from;
-            let reader = self.source.open(&plan.split, at.next, self.wake.clone())?;
-            let delay = self.rule.strategy.out_of_orderness;
-            let mut time = SplitTime::new(at.high, at.floor, delay);
-            let in_force = plan.floors.iter().filter(|(from, _)| *from <= at.next);
-            in_force.for_each(|(_, floor)| time.set_floor(*floor));
-            self.tracker.advance(plan.index, time.own(), at.next, reader.lag());
-            let ended = plan.end.is_some_and(|end| at.next >= end);
-            if ended {
-                self.tracker.end(plan.index);
+            let reader = self.source.open(&plan.split, plan.from.next, self.wake.clone())?;
+            let split = OpenSplit::new(plan, reader, self.rule.strategy.out_of_orderness);
+            let (index, next) = (split.plan.index, split.position.next);
+            self.tracker.advance(index, split.time.own(), next, split.reader.lag());
+            if split.ended {
+                self.tracker.end(index);
             }
-            let (batch, status) = (ReadBatch::default(), ReadStatus::More);
-            let held = false;
-            self.splits.push(OpenSplit {
-                plan,
-                reader,
-                time,
-                position: at,
-                batch,
-                held,
-                status,
-                ended,
-            });
+            self.splits.push(split);
         }
         Ok(())
     }
@@ -142,6 +95,17 @@ impl<T: Data> SourceInput<T> {
             self.turn = (self.turn + 1) % self.splits.len();
             let split = &mut self.splits[self.turn];
             if split.ended {
+                continue;
+            }
+            if let Some(mut portion) = split.asked.take() {
+                if self.given_ups.is_granted(split.plan.index) {
+                    portion.unsettled.clear();
+                    let at = self.turn;
+                    self.send(at, portion, cx)?;
+                    return Ok(Poll::Progress);
+                }
+                split.asked = Some(portion);
+                waiting = Poll::Later;
                 continue;
             }
             if !split.held {
@@ -182,7 +146,6 @@ impl<T: Data> SourceInput<T> {
                     }
                 }
             }
-            split.held = false;
             let at = self.turn;
             self.process(at, cx)?;
             return Ok(Poll::Progress);
@@ -190,127 +153,90 @@ impl<T: Data> SourceInput<T> {
         Ok(waiting)
     }
 
-    /// Sends a batch that has been read on its way, or its part up to the next position at which it
-    /// must be cut; the rest is held.
+    /// Sends what has been read on its way, or its part up to the next position at which it must be
+    /// cut; the rest is held.
     fn process(&mut self, at: usize, cx: &mut Cx) -> Result<()> {
         let split = &mut self.splits[at];
-        let mut read = std::mem::take(&mut split.batch);
-        let end = split.plan.end.unwrap_or(u64::MAX);
-        let stop = read.next.min(end);
-        let first = split.position.next;
-        let floor_cuts = split.plan.floors.iter().map(|(from, _)| *from);
-        let cuts = split.plan.cuts.iter().copied().chain(floor_cuts);
-        let next = cuts.filter(|cut| *cut > first).min().unwrap_or(u64::MAX).min(stop);
-        if next > first {
-            let upto = read.offsets.partition_point(|offset| *offset < next);
-            let mut items = read.items.drain(..upto).zip(read.offsets.drain(..upto)).peekable();
-            let mut raws = read.raws.drain(..upto.min(read.raws.len()));
-            let upto = read.rejected.partition_point(|(offset, _)| *offset < next);
-            let mut rejected = read.rejected.drain(..upto).peekable();
-            cx.origin = Some((split.plan.split.id.clone(), first, next));
-            cx.step = Arc::clone(&self.rule.step);
-            for (from, floor) in &split.plan.floors {
-                if *from <= first {
-                    split.time.set_floor(*floor);
-                }
+        match split.next_portion(&self.rule.strategy) {
+            Some(portion) => self.send(at, portion, cx),
+            // Nothing of it is before the end.
+            None => self.settle(at),
+        }
+    }
+
+    /// Sends a portion down every branch, or finds out which of its records cannot be processed and
+    /// asks for them to be given up. It goes on then without them.
+    fn send(&mut self, at: usize, portion: Portion<T>, cx: &mut Cx) -> Result<()> {
+        let split = &self.splits[at];
+        if !portion.unsettled.is_empty() {
+            return self.ask(at, portion);
+        }
+        let origin = (split.plan.split.id.clone(), portion.first(), portion.end.next);
+        cx.origin = Some(origin.clone());
+        cx.step = Arc::clone(&self.rule.step);
+        if let Err(error) = self.branches.attempt(&portion, cx) {
+            if error.kind() != ErrorKind::Record || self.branches.dead.is_none() {
+                return Err(error);
             }
-            let mut rows = BatchBuilder::with_capacity(items.len().min(READ_ROWS));
-            let mut dead = BatchBuilder::with_capacity(0);
-            let counted = first >= split.plan.count_from;
-            let mut reject = |letter: DeadLetter, split: &mut OpenSplit<T>| {
-                split.position.read += 1;
-                if counted {
-                    *split.plan.totals.dead.entry(letter.reason.to_string()).or_default() += 1;
-                }
-                let time = letter.timestamp.unwrap_or(Timestamp::MIN);
-                dead.push(letter, time, None);
-            };
-            while let Some((item, offset)) = items.next_if(|(_, offset)| *offset < next) {
-                while let Some((_, letter)) = rejected.next_if(|(before, _)| *before < offset) {
-                    reject(letter, split);
-                }
-                let time = (self.rule.strategy.event_time)(&item);
-                let raw = raws.next();
-                if let Some(letter) =
-                    too_far_in_the_future(&self.rule.strategy, time, raw, &split.plan.split)
-                {
-                    reject(letter, split);
-                    continue;
-                }
-                let mark = split.time.accept(time);
-                split.position.read += 1;
-                split.position.accepted += 1;
-                rows.push(item, time, mark);
+            let culprits = self.branches.culprits(&portion, cx)?;
+            if !culprits.is_empty() {
+                cx.origin = None;
+                let portion = portion.without(&culprits, &self.splits[at].plan.split);
+                return self.ask(at, portion);
             }
-            while let Some((_, letter)) = rejected.next_if(|(before, _)| *before < next) {
-                reject(letter, split);
-            }
-            split.position.next = next;
-            split.position.high = split.time.high();
-            split.position.floor = split.time.floor();
-            let run = Run { split: split.plan.index, first, end: split.position };
-            if let Some(link) = &mut self.dead {
-                link.batch(dead.finish(Some(run), Kind::Final), cx)?;
-            }
-            self.next.batch(rows.finish(Some(run), Kind::Final), cx)?;
-            let read = Control::Read { split: split.plan.index, end: split.position };
-            if let Some(link) = &mut self.dead {
-                link.control(&read, cx)?;
-            }
-            self.next.control(&read, cx)?;
-            cx.origin = None;
-            for (i, name) in self.rule.aggregates.iter().enumerate() {
-                let totals = &mut split.plan.totals;
-                for (counts, total) in
-                    [(&mut cx.wanted, &mut totals.wanted), (&mut cx.late, &mut totals.late)]
-                {
-                    let n = std::mem::take(&mut counts[i]);
-                    if n > 0 {
-                        *total.entry(name.to_string()).or_default() += n;
-                    }
+            // None of them fails alone: it may have passed.
+            self.branches.attempt(&portion, cx)?;
+        }
+        cx.origin = None;
+        let split = &mut self.splits[at];
+        split.went(&portion);
+        for (i, name) in self.rule.aggregates.iter().enumerate() {
+            let totals = &mut split.plan.totals;
+            for (counts, total) in
+                [(&mut cx.wanted, &mut totals.wanted), (&mut cx.late, &mut totals.late)]
+            {
+                let n = std::mem::take(&mut counts[i]);
+                if n > 0 {
+                    *total.entry(name.to_string()).or_default() += n;
                 }
             }
         }
-        split.held = split.position.next < stop;
-        split.batch = read;
-        let lag = split.reader.lag();
-        self.tracker.advance(split.plan.index, split.time.own(), split.position.next, lag);
-        if split.position.next >= end
-            || (split.status == ReadStatus::Ended && !split.held && stop == split.batch.next)
-        {
-            split.ended = true;
-            split.held = false;
-            self.tracker.end(split.plan.index);
+        self.settle(at)
+    }
+
+    /// Rule D1: the split waits until what is given up is a fact. Where nobody takes dead letters,
+    /// giving up would be a loss that nobody sees: the job stops.
+    fn ask(&mut self, at: usize, portion: Portion<T>) -> Result<()> {
+        let split = &mut self.splits[at];
+        let letters = portion.letters.iter().filter(|(at, _)| portion.unsettled.contains(at));
+        let given_up: Vec<GivenUp> = letters
+            .map(|(at, letter)| GivenUp {
+                split: split.plan.split.id.clone(),
+                at: *at,
+                error: letter.error.clone(),
+            })
+            .collect();
+        if let (None, Some(first)) = (&self.branches.dead, given_up.first()) {
+            let at = format!("{}@{}", first.split, first.at);
+            return Err(Error::record(first.error.clone()).at_step(&self.rule.step).on_record(at));
         }
+        self.given_ups.ask(split.plan.index, given_up);
+        split.asked = Some(portion);
         Ok(())
     }
 
-    fn entry(split: &OpenSplit<T>) -> SplitEntry {
-        SplitEntry {
-            split: split.plan.split.clone(),
-            position: split.position,
-            start: split.plan.start,
-            totals: split.plan.totals.clone(),
+    /// What the position of a split says about its end.
+    fn settle(&mut self, at: usize) -> Result<()> {
+        let split = &mut self.splits[at];
+        let (index, lag) = (split.plan.index, split.reader.lag());
+        self.tracker.advance(index, split.time.own(), split.position.next, lag);
+        if split.is_at_its_end() {
+            split.ended = true;
+            split.held = false;
+            self.tracker.end(index);
         }
+        Ok(())
     }
-}
-
-/// The guard against one broken clock that would make everything else late.
-fn too_far_in_the_future<T>(
-    strategy: &WatermarkStrategy<T>,
-    time: Timestamp,
-    raw: Option<RawRecord>,
-    split: &Split,
-) -> Option<DeadLetter> {
-    let limit = strategy.max_future?;
-    let raw = raw?;
-    let base = raw.timestamp?;
-    (time > base.saturating_add(limit)).then(|| {
-        let error =
-            format!("event_time {time} is more than {limit:?} after the record's timestamp {base}");
-        let reject = Reject { reason: "future_event_time", field: Some("event_time"), error };
-        DeadLetter::new(reject, &split.topic, &raw)
-    })
 }
 
 impl<T: Data> Input for SourceInput<T> {
@@ -335,15 +261,12 @@ impl<T: Data> Input for SourceInput<T> {
             self.open_new_splits()?;
             Barrier::collect(barrier, |all| {
                 for split in &self.splits {
-                    all.splits.insert(split.plan.split.id.clone(), Self::entry(split));
+                    all.splits.insert(split.plan.split.id.clone(), split.entry());
                 }
                 all.passed += 1;
             });
         }
-        if let Some(dead) = &mut self.dead {
-            dead.control(control, cx)?;
-        }
-        self.next.control(control, cx)?;
+        self.branches.control(control, cx)?;
         if matches!(control, Control::End) {
             self.ended = true;
         }
@@ -355,7 +278,7 @@ impl<T: Data> Input for SourceInput<T> {
     }
 
     fn totals(&self, into: &mut Vec<SplitEntry>) {
-        into.extend(self.splits.iter().map(Self::entry));
+        into.extend(self.splits.iter().map(OpenSplit::entry));
     }
 
     fn status(&self, _: &mut Vec<(Arc<str>, OperatorStatus, u64)>) {}

@@ -86,6 +86,24 @@ impl Tracker {
         u32::try_from(splits.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// Adds a split that is new to a running job, with a floor that `durable` has made durable.
+    /// Returns its index and the floor. `at_least` is the highest watermark of any sink.
+    pub(crate) fn add_late<E>(
+        &self,
+        mut split: Tracked,
+        at_least: Timestamp,
+        durable: impl FnOnce(Timestamp) -> Result<(), E>,
+    ) -> Result<(u32, Timestamp), E> {
+        // Under the lock, so that the job's watermark cannot pass the floor before it is in force.
+        let mut splits = self.lock();
+        let floor = self.watermark().max(at_least);
+        durable(floor)?;
+        split.floor = Some(floor);
+        split.own = floor;
+        splits.push(split);
+        Ok((u32::try_from(splits.len() - 1).unwrap_or(u32::MAX), floor))
+    }
+
     /// The job's watermark.
     pub(crate) fn watermark(&self) -> Timestamp {
         Timestamp::from_micros(self.watermark.load(Ordering::Acquire))

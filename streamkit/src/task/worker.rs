@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use super::Signal;
 use super::tracker::Tracker;
 use crate::checkpoint::SplitEntry;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::flow::{Control, Cx};
 use crate::operator::OperatorStatus;
 use crate::state::Entries;
@@ -185,12 +185,7 @@ impl Worker {
     }
 }
 
-/// A panic in user code, as an error that says what was thrown.
+/// A panic in user code, as an error.
 pub(crate) fn panic_error(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned());
-    Error::user(format!("user code panicked: {text}"))
+    Error::user(panic_text(panic))
 }

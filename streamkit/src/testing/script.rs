@@ -138,6 +138,8 @@ pub struct ScriptedSource<T> {
     scripts: Vec<Arc<Script<T>>>,
     read_size: usize,
     turns: Option<Arc<Turns>>,
+    /// From this script on, splits are there only when the gate is open.
+    later: Option<(usize, Gate)>,
 }
 
 #[derive(Debug)]
@@ -155,6 +157,7 @@ impl<T> ScriptedSource<T> {
             scripts: scripts.into_iter().map(Arc::new).collect(),
             read_size: usize::MAX,
             turns: None,
+            later: None,
         }
     }
 
@@ -167,6 +170,14 @@ impl<T> ScriptedSource<T> {
     #[must_use]
     pub fn named(mut self, topic: &str) -> Self {
         self.topic = topic.into();
+        self
+    }
+
+    /// Splits that are there only when the gate is open, as new partitions of a topic.
+    #[must_use]
+    pub fn later(mut self, gate: &Gate, scripts: impl IntoIterator<Item = Script<T>>) -> Self {
+        self.later = Some((self.scripts.len(), gate.clone()));
+        self.scripts.extend(scripts.into_iter().map(Arc::new));
         self
     }
 
@@ -208,7 +219,11 @@ impl<T: Data + Clone> Source for ScriptedSource<T> {
             partition: i,
             memo: String::new(),
         };
-        Ok((0..self.scripts.len()).filter_map(|i| i32::try_from(i).ok()).map(split).collect())
+        let there = match &self.later {
+            Some((before, gate)) if !gate.is_open() => *before,
+            _ => self.scripts.len(),
+        };
+        Ok((0..there).filter_map(|i| i32::try_from(i).ok()).map(split).collect())
     }
 
     fn start(&self, _split: &Split) -> Result<u64> {
@@ -225,17 +240,19 @@ impl<T: Data + Clone> Source for ScriptedSource<T> {
         position: u64,
         wake: Wake,
     ) -> Result<Box<dyn SplitReader<Item = T>>> {
-        let (split, script) = self.script(split)?;
+        let (number, script) = self.script(split)?;
         let before = |step: &Step<T>| matches!(step, Step::Record(at, ..) if *at < position);
         let at = script.steps.iter().rposition(before).map_or(0, |last| last + 1);
         let (script, topic) = (Arc::clone(script), Arc::clone(&self.topic));
-        let turns = self.turns.as_ref().map(|turns| (split, Arc::clone(turns)));
-        Ok(Box::new(Reader { topic, script, at, read_size: self.read_size, turns, wake }))
+        let turns = self.turns.as_ref().map(|turns| (number, Arc::clone(turns)));
+        let (partition, read_size) = (split.partition, self.read_size);
+        Ok(Box::new(Reader { topic, partition, script, at, read_size, turns, wake }))
     }
 }
 
 struct Reader<T> {
     topic: Arc<str>,
+    partition: i32,
     script: Arc<Script<T>>,
     /// The next step.
     at: usize,
@@ -298,7 +315,8 @@ impl<T: Data + Clone> SplitReader for Reader<T> {
 
 impl<T: Data + Clone> Reader<T> {
     fn push(&self, batch: &mut ReadBatch<T>, at: u64, time: Option<Timestamp>, record: &Record<T>) {
-        let raw = RawRecord { timestamp: time, offset: at, ..RawRecord::default() };
+        let partition = self.partition;
+        let raw = RawRecord { timestamp: time, partition, offset: at, ..RawRecord::default() };
         match record {
             Record::Item(item) => {
                 batch.push(at, item.clone());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use tokio::runtime::Handle;
 
-use super::{Coordinator, Ended, RunningSink, RunningWorker, Stage};
+use super::{Coordinator, Ended, RunningSink, RunningWorker, Stage, discover};
 use crate::checkpoint::{
     Checkpoint, CheckpointLog, FORMAT, Fact, Location, Manifest, PlanStep, Recovered,
 };
@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flow::Cx;
 use crate::graph::{Deploy, Plan, SinkCell, SinkParts, SourceCell, SourceParts};
 use crate::progress::JobState;
-use crate::record::{Position, Split, SplitId};
+use crate::record::{Position, Split, SplitId, SplitList};
 use crate::runtime::config::{Checkpoints, InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
 use crate::runtime::recovery::{
@@ -27,7 +27,7 @@ use crate::runtime::recovery::{
     refuse_closed,
 };
 use crate::task::{
-    Gauges, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared, WorkerStatus,
+    Gauges, GivenUps, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared, WorkerStatus,
 };
 use crate::time::Timestamp;
 
@@ -86,6 +86,7 @@ impl Coordinator {
         }
 
         let aggregates: Arc<[Arc<str>]> = plan.aggregates.iter().map(Arc::clone).collect();
+        let given_ups = Arc::new(GivenUps::default());
         let signals: Arc<[Arc<Signal>]> = (0..config.workers).map(|_| Signal::new()).collect();
         let keep_open = config.end == InputEnd::KeepOpen;
         let tracker = Tracker::new(
@@ -97,10 +98,8 @@ impl Coordinator {
         for split in &splits {
             tracker.add(tracked(split));
         }
-        let names: Vec<SplitId> = splits.iter().map(|s| s.plan.split.id.clone()).collect();
-        let split_names = Arc::new(Mutex::new(names));
-        let all_splits: Arc<[Arc<Split>]> =
-            splits.iter().map(|s| Arc::new(s.plan.split.clone())).collect();
+        let split_list = SplitList::default();
+        splits.iter().for_each(|s| split_list.add(s.plan.split.clone()));
         let restored_to: Arc<[u64]> = splits.iter().map(|s| s.plan.count_from).collect();
 
         let old = &found.recovered.manifest.plan;
@@ -119,8 +118,9 @@ impl Coordinator {
                     tracker: &tracker,
                     signals: &signals,
                     restored_to: &restored_to,
-                    splits: &all_splits,
+                    splits: &split_list,
                     aggregates: &aggregates,
+                    given_ups: &given_ups,
                     abort: &abandon,
                     ended: &ended_sender,
                 },
@@ -133,7 +133,7 @@ impl Coordinator {
             let parts = SinkParts {
                 claim: claim(cell.name(), &job, &found.lineage, &config),
                 progress: progress.clone().unwrap_or_else(|| empty(cell.is_fired())),
-                splits: Arc::clone(&split_names),
+                splits: split_list.clone(),
                 workers: config.workers,
                 clock: Arc::clone(&config.clock),
                 abandon: Arc::clone(&abandon),
@@ -146,6 +146,13 @@ impl Coordinator {
             worker.plans[split.source].try_send(split.plan.clone()).map_err(|_| full)?;
         }
         tracker.ring();
+        let at_start = splits
+            .iter()
+            .map(|split| split.plan.from)
+            .fold((0, 0), |(read, accepted), at| (read + at.read, accepted + at.accepted));
+        let known: Vec<Split> = splits.iter().map(|s| s.plan.split.clone()).collect();
+        let over = Arc::new(AtomicBool::new(false));
+        let discovered = discover::start(&plan.sources, &known, &config, &over)?;
         let noted = highest_noted(&found.progress);
         let now = config.clock.elapsed();
         outside.progress.lock().unwrap_or_else(PoisonError::into_inner).state = JobState::Running;
@@ -159,6 +166,10 @@ impl Coordinator {
             sources: plan.sources,
             sinks,
             tracker,
+            given_ups,
+            split_list,
+            discovered,
+            over,
             workers,
             inputs,
             ended,
@@ -171,6 +182,7 @@ impl Coordinator {
             checkpoint: None,
             noted,
             restored: found.recovered.manifest.watermark,
+            at_start,
             stage: Stage::Running,
             config,
         }))
@@ -405,7 +417,8 @@ fn find_splits(
             let floors = facts.floors.get(&split.id).cloned().unwrap_or_default();
             let sinks = position_sinks(found);
             let entry = checkpoint.get(&split.id);
-            let facts = SplitFacts { split, start, entry, sinks, floors, end };
+            let given_up = facts.given_up.get(&split.id).cloned().unwrap_or_default();
+            let facts = SplitFacts { split, start, entry, sinks, floors, given_up, end };
             let mut plan = plan_split(index, facts);
             plan.cuts.extend(idle_at.filter(|at| *at > plan.from.next));
             planned.push(PlannedSplit { source: number, plan, idle_at, idle_after });
@@ -539,8 +552,9 @@ struct BuildParts<'a> {
     tracker: &'a Arc<Tracker>,
     signals: &'a Arc<[Arc<Signal>]>,
     restored_to: &'a Arc<[u64]>,
-    splits: &'a Arc<[Arc<Split>]>,
+    splits: &'a SplitList,
     aggregates: &'a Arc<[Arc<str>]>,
+    given_ups: &'a Arc<GivenUps>,
     abort: &'a Arc<AtomicBool>,
     ended: &'a Sender<Ended>,
 }
@@ -559,7 +573,7 @@ fn build_worker(
         gauges: Gauges::default(),
         acks: Default::default(),
         restored_to: Arc::clone(parts.restored_to),
-        splits: Arc::clone(parts.splits),
+        splits: parts.splits.clone(),
         queue: config.queue,
     };
     let (mut sources, mut plans) = (vec![], vec![]);
@@ -569,6 +583,7 @@ fn build_worker(
             tracker: Arc::clone(parts.tracker),
             clock: Arc::clone(&config.clock),
             aggregates: Arc::clone(parts.aggregates),
+            given_ups: Arc::clone(parts.given_ups),
             plans: receiver,
         };
         sources.push(source.input(&mut deploy, input)?);

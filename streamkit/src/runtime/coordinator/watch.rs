@@ -7,12 +7,19 @@ use std::time::Duration;
 
 use super::Coordinator;
 use crate::checkpoint::{Confirmed, Fact};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::{OperatorProgress, SplitProgress};
 use crate::runtime::config::InputEnd;
 use crate::runtime::recovery;
-use crate::task::SplitState;
+use crate::task::{GivenUp, SplitState};
 use crate::time::Timestamp;
+
+/// So many records say enough about their input.
+const ENOUGH: u64 = 1_000;
+
+fn too_many(read: u64, dead: u64, limit: f64) -> bool {
+    read >= ENOUGH && dead as f64 > read as f64 * limit
+}
 
 impl Coordinator {
     /// Splits that have brought a record after idleness get a floor (rule T9).
@@ -26,6 +33,37 @@ impl Coordinator {
             })?;
         }
         Ok(())
+    }
+
+    /// Records that no step can process: facts first, then the readers go on without them (rule D1).
+    pub(super) fn give_up_records(&mut self) -> Result<()> {
+        for (split, records) in self.given_ups.asked() {
+            for GivenUp { split, at, error } in records {
+                tracing::error!(%split, at, %error, "a record is given up: it becomes a dead letter");
+                self.fact(Fact::GivenUp { split, at, reason: error })?;
+            }
+            self.given_ups.grant(split);
+            self.tracker.ring();
+        }
+        Ok(())
+    }
+
+    /// Stops a job that can use too little of what it reads: that is rather a wrong input, or a new
+    /// version of its format, than some bad records.
+    pub(super) fn look_at_dead_letters(&mut self) -> Result<()> {
+        let Some(limit) = self.config.max_dead_letters else { return Ok(()) };
+        let progress = self.outside.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = progress.read.saturating_sub(self.at_start.0);
+        let dead = read.saturating_sub(progress.accepted.saturating_sub(self.at_start.1));
+        if !too_many(read, dead, limit) {
+            return Ok(());
+        }
+        let reasons: Vec<String> =
+            progress.dead_letters.iter().map(|(why, n)| format!("{why} {n}")).collect();
+        Err(Error::user(format!(
+            "{dead} of {read} records are dead letters (since the job began: {}), and the limit is {limit} of all. Look at the dead letters; if the input is the right one, raise the limit",
+            reasons.join(", ")
+        )))
     }
 
     /// Rule T8. Not in a bounded run, where every split comes to its end.
@@ -166,5 +204,17 @@ impl Coordinator {
     fn is_windowed(&self, name: &str) -> bool {
         let windowed = |kind: &str| matches!(kind, "aggregate" | "distinct keys");
         self.plan.iter().any(|step| step.name == name && windowed(&step.kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f19_dead_letters_are_too_many_above_the_limit_and_not_among_few_records() {
+        assert!(!too_many(999, 999, 0.5));
+        assert!(!too_many(1_000, 500, 0.5));
+        assert!(too_many(1_000, 501, 0.5));
     }
 }
