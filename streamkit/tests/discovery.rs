@@ -28,7 +28,8 @@ fn t9_a_split_that_appears_while_the_job_runs_gets_a_floor_and_keeps_it() {
             job
         };
         if crash {
-            outputs.faults = vec![("raw", Fault::SlowUntil(fail.clone())), ("raw", Fault::Panic(1))];
+            outputs.faults =
+                vec![("raw", Fault::SlowUntil(fail.clone())), ("raw", Fault::Panic(1))];
         }
         let config = || RunConfig::new().workers(workers).checkpoints(checkpoints.clone());
         let config_now = config().discover_every(Some(millis(1))).checkpoint_interval(hours(1));

@@ -462,11 +462,11 @@ fn an_error_names_the_step_its_place_and_the_record() {
         },
         script(),
     );
-    assert_eq!(error.kind(), ErrorKind::User);
+    assert_eq!(error.kind(), ErrorKind::Record);
     let step = error.step().unwrap();
     assert!(step.starts_with("map (") && step.contains("engine_operators.rs:"), "{step}");
     assert!(error.to_string().contains("seven"), "{error}");
-    assert!(error.origin().unwrap().starts_with("script/0@0..10"), "{error}");
+    assert!(error.origin() == Some("script/0@7"), "{error}");
 
     let error = failing(|e| sink(&e.map(|e| e.id)), script().fail("no disk").emit(many(1, 100)));
     assert!(error.step().unwrap().starts_with("source events ("), "{error}");

@@ -181,6 +181,7 @@ fn without_dead_letters_a_panic_stops_the_job_and_names_the_record() {
     let error = run(job, RunConfig::new().workers(1)).unwrap_err();
     assert!(error.to_string().contains("boom"), "{error}");
     assert!(error.step().unwrap().starts_with("inspect"), "{error}");
+    assert_eq!(error.origin(), Some("script/0@77"));
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl<T: Data> Branches<T> {
         &mut self,
         portion: &Portion<T>,
         cx: &mut Cx,
-    ) -> Result<BTreeMap<u32, String>> {
+    ) -> Result<BTreeMap<u32, Error>> {
         let mut culprits = BTreeMap::new();
         for row in portion.rows.indices() {
             let alone = portion.rows.select(vec![row]);
@@ -56,7 +56,7 @@ impl<T: Data> Branches<T> {
             match tried {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Record => {
-                    culprits.insert(row, error.to_string());
+                    culprits.insert(row, error);
                 }
                 Err(error) => return Err(error),
             }

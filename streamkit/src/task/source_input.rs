@@ -1,5 +1,6 @@
 //! Reads the splits of one source that one worker has: stamps times and marks, counts, cuts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
@@ -171,18 +172,16 @@ impl<T: Data> SourceInput<T> {
         if !portion.unsettled.is_empty() {
             return self.ask(at, portion);
         }
-        let origin = (split.plan.split.id.clone(), portion.first(), portion.end.next);
-        cx.origin = Some(origin.clone());
+        cx.origin = Some((split.plan.split.id.clone(), portion.first(), portion.end.next));
         cx.step = Arc::clone(&self.rule.step);
         if let Err(error) = self.branches.attempt(&portion, cx) {
-            if error.kind() != ErrorKind::Record || self.branches.dead.is_none() {
+            if error.kind() != ErrorKind::Record {
                 return Err(error);
             }
             let culprits = self.branches.culprits(&portion, cx)?;
             if !culprits.is_empty() {
                 cx.origin = None;
-                let portion = portion.without(&culprits, &self.splits[at].plan.split);
-                return self.ask(at, portion);
+                return self.give_up(at, portion, culprits);
             }
             // None of them fails alone: it may have passed.
             self.branches.attempt(&portion, cx)?;
@@ -204,8 +203,26 @@ impl<T: Data> SourceInput<T> {
         self.settle(at)
     }
 
-    /// Rule D1: the split waits until what is given up is a fact. Where nobody takes dead letters,
-    /// giving up would be a loss that nobody sees: the job stops.
+    /// Gives rows up. Where nobody takes dead letters, that would be a loss that nobody sees: the job
+    /// stops, and names the first of them.
+    fn give_up(
+        &mut self,
+        at: usize,
+        portion: Portion<T>,
+        mut culprits: BTreeMap<u32, Error>,
+    ) -> Result<()> {
+        let split = &self.splits[at].plan.split;
+        if self.branches.dead.is_none()
+            && let Some((row, error)) = culprits.pop_first()
+        {
+            return Err(error.on_record(format!("{}@{}", split.id, portion.offset(row))));
+        }
+        let why = culprits.iter().map(|(row, error)| (*row, error.to_string())).collect();
+        let portion = portion.without(&why, split);
+        self.ask(at, portion)
+    }
+
+    /// Rule D1: the split waits until what is given up is a fact.
     fn ask(&mut self, at: usize, portion: Portion<T>) -> Result<()> {
         let split = &mut self.splits[at];
         let letters = portion.letters.iter().filter(|(at, _)| portion.unsettled.contains(at));
