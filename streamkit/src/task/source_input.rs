@@ -13,6 +13,7 @@ use crate::connector::{
 };
 use crate::data::Data;
 use crate::error::Result;
+use crate::failpoint::broken;
 use crate::flow::{Barrier, Control, Cx, Link};
 use crate::operator::OperatorStatus;
 use crate::record::{BatchBuilder, Kind, Position, Run, Split};
@@ -237,7 +238,10 @@ impl<T: Data> SourceInput<T> {
                     reject(letter, split);
                     continue;
                 }
-                let mark = split.time.accept(time);
+                let mut mark = split.time.accept(time);
+                if broken("lateness.own_mark") {
+                    mark = Some(self.tracker.watermark()).filter(|watermark| time < *watermark);
+                }
                 split.position.read += 1;
                 split.position.accepted += 1;
                 rows.push(item, time, mark);
