@@ -8,7 +8,7 @@
 //! | `STREAMKIT_FAILPOINT=NAME:N` | the N-th passing of that place ends the process at once, as `kill -9` does: nothing is flushed, nothing is dropped |
 //! | `STREAMKIT_SLOW=NAME:MILLIS` | every passing of that place takes so long: races become likely |
 //! | `STREAMKIT_BREAK=NAME` | takes a rule of delivery away, to show that a test notices |
-//! | `STREAMKIT_SMALL=1` | what needs a hundred thousand rows otherwise (several statements in one transaction) happens with a few |
+//! | `STREAMKIT_SMALL=1` | what needs a hundred thousand rows otherwise (several statements in one transaction, a commit of the lake before its time) happens with a few |
 
 /// Ends the process here if that was asked for.
 #[cfg(not(feature = "failpoints"))]
@@ -23,13 +23,13 @@ pub(crate) fn broken(_name: &str) -> bool {
 }
 
 /// A bound, or a small one if that was asked for.
-#[cfg(all(feature = "postgres", not(feature = "failpoints")))]
+#[cfg(all(any(feature = "postgres", feature = "parquet"), not(feature = "failpoints")))]
 #[inline(always)]
-pub(crate) fn bound(usual: usize) -> usize {
+pub(crate) fn bound(usual: usize, _small: usize) -> usize {
     usual
 }
 
-#[cfg(all(feature = "failpoints", feature = "postgres"))]
+#[cfg(all(feature = "failpoints", any(feature = "postgres", feature = "parquet")))]
 pub(crate) use armed::bound;
 #[cfg(feature = "failpoints")]
 pub use armed::{FAILPOINTS, RULES};
@@ -194,8 +194,8 @@ mod armed {
     }
 
     /// A bound, or a small one if that was asked for.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn bound(usual: usize) -> usize {
-        if settings().small { usual.min(4) } else { usual }
+    #[cfg(any(feature = "postgres", feature = "parquet"))]
+    pub(crate) fn bound(usual: usize, small: usize) -> usize {
+        if settings().small { usual.min(small) } else { usual }
     }
 }

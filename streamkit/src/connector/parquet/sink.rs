@@ -15,7 +15,7 @@ use crate::connector::file::{failed, lock, sync_folder};
 use crate::connector::{Claim, Commit, Progress, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
-use crate::failpoint::{broken, failpoint};
+use crate::failpoint::{bound, broken, failpoint};
 use crate::record::Batch;
 use crate::time::Timestamp;
 
@@ -306,7 +306,7 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
     fn is_full(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
             let bytes: usize = open.parts.values().map(|open| open.part.bytes()).sum();
-            bytes + open.closed_bytes >= self.config.roll_bytes
+            bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 16)
                 || open.parts.len() + open.closed.len() >= MAX_FILES
         })
     }

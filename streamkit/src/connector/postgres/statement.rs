@@ -77,7 +77,7 @@ pub(super) fn chunks<'a, T>(rows: &Rows<T>, mut order: &'a [u32]) -> Vec<&'a [u3
             bytes += bytes_of(**row);
             bytes <= CHUNK_BYTES
         };
-        let len = order.iter().take(bound(CHUNK_ROWS)).take_while(fits).count().max(1);
+        let len = order.iter().take(bound(CHUNK_ROWS, 4)).take_while(fits).count().max(1);
         let (chunk, rest) = order.split_at(len);
         chunks.push(chunk);
         order = rest;

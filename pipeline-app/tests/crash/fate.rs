@@ -1,0 +1,140 @@
+//! What befalls one run of the program.
+
+use std::time::Duration;
+
+use streamkit::failpoint::FAILPOINTS;
+
+use crate::oracle::generate::Random;
+
+/// The fate of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// `kill -9` after this time.
+    Kill(Duration),
+    /// The process ends at the n-th passing of a step.
+    Failpoint(&'static str, u64),
+    /// SIGTERM after this time: a graceful stop.
+    Stop(Duration),
+    /// Stands still after the first time for the second one (SIGSTOP, SIGCONT), and is killed
+    /// after the first one again.
+    Pause(Duration, Duration),
+    /// PostgreSQL is killed after this time, and started again.
+    Database(Duration),
+    /// The broker is killed after this time, and started again.
+    Broker(Duration),
+}
+
+/// Which outputs a job has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Files in; SQLite, a lake and files out.
+    Embedded,
+    /// Kafka in; PostgreSQL, a lake and Kafka out.
+    Services,
+}
+
+/// Steps of a first start, and steps of the end of the input.
+const FIRST: &[&str] = &["recovery.lineage_made"];
+const LAST: &[&str] = &["coordinator.closed", "coordinator.end_reached", "coordinator.end_sent"];
+
+/// Steps that a run only passes if the one before ended at another.
+const AFTER: &[(&str, Fate)] = &[
+    ("lake.before_redo", Fate::Failpoint("lake.after_manifest", 2)),
+    ("lake.redone", Fate::Failpoint("lake.after_manifest", 2)),
+    ("lines.truncated", Fate::Failpoint("lines.after_append", 3)),
+];
+
+/// The steps that a job of this mode passes.
+pub fn failpoints(mode: Mode) -> Vec<&'static str> {
+    let elsewhere: &[&str] = match mode {
+        // Nothing fails there without ending the process, so no sink recovers.
+        Mode::Embedded => &["postgres.", "kafka.", "sink.recovering"],
+        Mode::Services => &["sqlite.", "lines."],
+    };
+    let passed = |name: &&str| !elsewhere.iter().any(|area| name.starts_with(area));
+    FAILPOINTS.iter().copied().filter(passed).collect()
+}
+
+/// The fates of one job, in order: while its input grows, and while it is drained.
+#[derive(Debug, Clone, Default)]
+pub struct Fates {
+    pub running: Vec<Fate>,
+    pub draining: Vec<Fate>,
+}
+
+impl Fates {
+    /// The number of runs that end before their time.
+    pub fn len(&self) -> usize {
+        self.running.len() + self.draining.len()
+    }
+}
+
+/// Every failpoint of a mode `visits` times (the first passing, and later ones), among kills at
+/// random times; as many jobs as that takes, of about `runs` runs each.
+pub fn all_failpoints(mode: Mode, visits: u64, runs: usize, random: &mut Random) -> Vec<Fates> {
+    let names = failpoints(mode);
+    let mut middle: Vec<Vec<Fate>> = vec![];
+    let (mut first, mut last) = (vec![], vec![]);
+    for visit in 0..visits {
+        for &name in &names {
+            let nth = match visit {
+                0 => 1,
+                1 => 1 + random.below(4) as u64,
+                _ => 1 + random.below(12) as u64,
+            };
+            let nth = if FIRST.contains(&name) || LAST.contains(&name) { 1 } else { nth };
+            let fate = Fate::Failpoint(name, nth);
+            if FIRST.contains(&name) {
+                first.push(fate);
+            } else if LAST.contains(&name) {
+                last.push(fate);
+            } else {
+                let before = AFTER.iter().find(|(of, _)| *of == name).map(|(_, fate)| fate.clone());
+                // What happens once in a start happens once.
+                let fate = before.is_some().then(|| Fate::Failpoint(name, 1)).unwrap_or(fate);
+                middle.push(before.into_iter().chain([fate]).collect());
+            }
+        }
+    }
+    random.shuffle(&mut middle);
+    let mut jobs = vec![];
+    let mut middle = middle.into_iter().peekable();
+    while middle.peek().is_some() || !first.is_empty() || !last.is_empty() {
+        let mut running: Vec<Fate> = first.pop().into_iter().collect();
+        while running.len() < runs
+            && let Some(group) = middle.next()
+        {
+            running.extend(group);
+            if random.below(3) == 0 {
+                running.push(at_random(mode, random));
+            }
+        }
+        jobs.push(Fates { running, draining: last.pop().into_iter().collect() });
+    }
+    jobs
+}
+
+/// A job of `runs` runs that end at random.
+pub fn random_fates(mode: Mode, runs: usize, random: &mut Random) -> Fates {
+    let draining = runs / 5;
+    let mut draw = |n: usize| (0..n).map(|_| at_random(mode, random)).collect();
+    Fates { running: draw(runs - draining), draining: draw(draining) }
+}
+
+fn at_random(mode: Mode, random: &mut Random) -> Fate {
+    let longest = match mode {
+        Mode::Embedded => 700,
+        Mode::Services => 3_000,
+    };
+    let mut time = |most: i64| Duration::from_millis(random.below(most) as u64);
+    let (after, long) = (time(longest), time(1_000));
+    match random.below(10) {
+        0 => Fate::Stop(after),
+        1 => Fate::Pause(after, long),
+        2..4 => {
+            let names = failpoints(mode);
+            Fate::Failpoint(random.pick(&names), 1 + random.below(20) as u64)
+        }
+        _ => Fate::Kill(after),
+    }
+}
