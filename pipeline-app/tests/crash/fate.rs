@@ -33,9 +33,16 @@ pub enum Mode {
     Services,
 }
 
-/// Steps of a first start, and steps of the end of the input.
-const FIRST: &[&str] = &["recovery.lineage_made"];
-const LAST: &[&str] = &["coordinator.closed", "coordinator.end_reached", "coordinator.end_sent"];
+/// Steps of a first start, and steps of the end of the input, in their order. (A job whose splits
+/// are never idle has facts to write at these times only.)
+const FIRST: &[&str] = &["recovery.lineage_made", "log.before_fact", "log.after_fact"];
+const LAST: &[&str] = &[
+    "log.before_fact",
+    "log.after_fact",
+    "coordinator.closed",
+    "coordinator.end_reached",
+    "coordinator.end_sent",
+];
 
 /// Steps that a run only passes if the one before ended at another.
 const AFTER: &[(&str, Fate)] = &[
@@ -74,33 +81,27 @@ impl Fates {
 pub fn all_failpoints(mode: Mode, visits: u64, runs: usize, random: &mut Random) -> Vec<Fates> {
     let names = failpoints(mode);
     let mut middle: Vec<Vec<Fate>> = vec![];
-    let (mut first, mut last) = (vec![], vec![]);
     for visit in 0..visits {
-        for &name in &names {
+        for &name in names.iter().filter(|name| !FIRST.contains(name) && !LAST.contains(name)) {
+            let before = AFTER.iter().find(|(of, _)| *of == name).map(|(_, fate)| fate.clone());
             let nth = match visit {
                 0 => 1,
-                1 => 1 + random.below(4) as u64,
-                _ => 1 + random.below(12) as u64,
-            };
-            let nth = if FIRST.contains(&name) || LAST.contains(&name) { 1 } else { nth };
-            let fate = Fate::Failpoint(name, nth);
-            if FIRST.contains(&name) {
-                first.push(fate);
-            } else if LAST.contains(&name) {
-                last.push(fate);
-            } else {
-                let before = AFTER.iter().find(|(of, _)| *of == name).map(|(_, fate)| fate.clone());
                 // What happens once in a start happens once.
-                let fate = before.is_some().then(|| Fate::Failpoint(name, 1)).unwrap_or(fate);
-                middle.push(before.into_iter().chain([fate]).collect());
-            }
+                _ if before.is_some() => 1,
+                _ => 1 + random.below(5) as u64,
+            };
+            middle.push(before.into_iter().chain([Fate::Failpoint(name, nth)]).collect());
         }
     }
     random.shuffle(&mut middle);
-    let mut jobs = vec![];
+    let once = |names: &[&'static str], all: bool| {
+        names.iter().filter(|_| all).map(|&name| Fate::Failpoint(name, 1)).collect::<Vec<_>>()
+    };
+    let mut jobs: Vec<Fates> = vec![];
     let mut middle = middle.into_iter().peekable();
-    while middle.peek().is_some() || !first.is_empty() || !last.is_empty() {
-        let mut running: Vec<Fate> = first.pop().into_iter().collect();
+    while middle.peek().is_some() || (jobs.len() as u64) < visits {
+        let all = (jobs.len() as u64) < visits;
+        let (mut running, draining) = (once(FIRST, all), once(LAST, all));
         while running.len() < runs
             && let Some(group) = middle.next()
         {
@@ -109,7 +110,7 @@ pub fn all_failpoints(mode: Mode, visits: u64, runs: usize, random: &mut Random)
                 running.push(at_random(mode, random));
             }
         }
-        jobs.push(Fates { running, draining: last.pop().into_iter().collect() });
+        jobs.push(Fates { running, draining });
     }
     jobs
 }
@@ -124,7 +125,7 @@ pub fn random_fates(mode: Mode, runs: usize, random: &mut Random) -> Fates {
 fn at_random(mode: Mode, random: &mut Random) -> Fate {
     let longest = match mode {
         Mode::Embedded => 700,
-        Mode::Services => 3_000,
+        Mode::Services => 6_000,
     };
     let mut time = |most: i64| Duration::from_millis(random.below(most) as u64);
     let (after, long) = (time(longest), time(1_000));

@@ -21,25 +21,28 @@ pub fn splits(mode: Mode, count: usize, seed: u64) -> Vec<InputSplit> {
         log[from..(from + count).min(log.len())].to_vec()
     };
     let mut records = heavy_disorder(&valid, seed);
-    for bad in malformed_lines(seed).into_iter().filter(|record| usable(mode, record)) {
-        records.insert(random.below(records.len() as i64 + 1) as usize, bad);
+    stamp(&mut records);
+    for mut bad in malformed_lines(seed).into_iter().filter(|record| usable(mode, record)) {
+        let at = random.below(records.len() as i64) as usize;
+        bad.timestamp_micros = bad.timestamp_micros.or(records[at].timestamp_micros);
+        records.insert(at, bad);
     }
-    if mode == Mode::Services {
-        stamp(&mut records);
-        for record in &mut records {
-            // Kafka keeps milliseconds.
-            record.timestamp_micros = record.timestamp_micros.map(|t| t - t.rem_euclid(1_000));
-        }
-        key_by_user(&mut records);
+    for record in &mut records {
+        // Kafka keeps milliseconds.
+        record.timestamp_micros = record.timestamp_micros.map(|t| t - t.rem_euclid(1_000));
     }
+    key_by_user(&mut records);
     random_split(&records, 4, seed)
 }
 
-/// What is about a record's own timestamp cannot be said in a file. And one huge record says as
-/// much as a dozen.
+/// A line of a file has no timestamp of its own, and a broker refuses one of the future. One huge
+/// record says as much as a dozen.
 fn usable(mode: Mode, record: &InputRecord) -> bool {
+    const YEAR_2026: i64 = 1_767_225_600_000_000;
     let small = record.value.as_ref().is_none_or(|value| value.len() < 100_000);
-    let says_it =
-        mode == Mode::Services || (fits_a_line(record) && record.timestamp_micros.is_none());
-    small && says_it
+    small
+        && match mode {
+            Mode::Embedded => fits_a_line(record) && record.timestamp_micros.is_none(),
+            Mode::Services => record.timestamp_micros.is_none_or(|at| at < YEAR_2026),
+        }
 }

@@ -26,6 +26,8 @@ pub struct Plan {
     pub fates: Fates,
     /// The time between checkpoints; at random if it is not said.
     pub checkpoints: Option<&'static str>,
+    /// Other settings, as `--name=value`.
+    pub settings: &'static [&'static str],
     /// More of the environment: a rule that is taken away, a step that is slow.
     pub env: Vec<(String, String)>,
 }
@@ -164,7 +166,10 @@ impl Life<'_> {
             ("--running-values", running),
             ("--workers", workers),
         ];
-        args.extend(settings.iter().flat_map(|(name, value)| [*name, *value]).map(str::to_owned));
+        let is_set = |name: &str| self.plan.settings.iter().any(|set| set.starts_with(name));
+        let settings = settings.iter().filter(|(name, _)| !is_set(name));
+        args.extend(settings.map(|(name, value)| format!("{name}={value}")));
+        args.extend(self.plan.settings.iter().map(|set| (*set).to_owned()));
         args.extend(draining.then(|| "--until-end".to_owned()));
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         App::start(self.place.folder(), &format!("run-{}.log", self.run), &args, &env)

@@ -15,6 +15,7 @@ mod oracle;
 mod support;
 
 mod app;
+mod controls;
 mod fate;
 mod input;
 mod life;
@@ -28,7 +29,15 @@ use oracle::generate::Random;
 use streamkit::time::{Clock, SystemClock};
 
 fn plan(mode: Mode, seed: u64, fates: Fates) -> Plan {
-    Plan { mode, seed, events: 2_000, fates, checkpoints: None, env: vec![] }
+    Plan { mode, seed, events: 2_000, fates, checkpoints: None, settings: &[], env: vec![] }
+}
+
+/// Otherwise a difference would say nothing about crashes.
+#[test]
+fn a_job_that_nothing_befalls_is_exact() {
+    for mode in [Mode::Embedded, Mode::Services] {
+        live(&plan(mode, 3, Fates::default()), &mut Tally::default()).unwrap();
+    }
 }
 
 #[test]
@@ -57,16 +66,52 @@ fn asked(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-#[test]
-#[ignore = "long: dev/crash-test runs it"]
-fn f82_as_long_as_asked_for() {
-    let number = |name: &str| asked(name).map(|text| text.parse::<u64>().unwrap());
-    let modes: &[Mode] = match asked("CRASH_MODE").as_deref() {
+fn asked_modes() -> &'static [Mode] {
+    match asked("CRASH_MODE").as_deref() {
         Some("embedded") => &[Mode::Embedded],
         Some("services") => &[Mode::Services],
         Some("both") | None => &[Mode::Embedded, Mode::Services],
         Some(other) => panic!("--mode {other}: embedded, services or both"),
-    };
+    }
+}
+
+/// A few of the controls, which are sure to be fast.
+#[test]
+fn missing_rules_are_noticed() {
+    for rule in ["sqlite.one_transaction", "lake.redo", "edge.positions", "lateness.own_mark"] {
+        println!("{rule}: {}", controls::caught(rule, 1).unwrap().unwrap());
+    }
+}
+
+#[test]
+#[ignore = "long: dev/crash-test --negative runs it"]
+fn every_missing_rule_is_noticed() {
+    let seed = asked("CRASH_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let modes = asked_modes();
+    let rules = modes.iter().flat_map(|&mode| controls::rules(mode));
+    let rules = rules.filter(|rule| asked("CRASH_BREAK").is_none_or(|only| only == *rule));
+    let mut unnoticed = vec![];
+    let mut noticed = 0;
+    for rule in rules {
+        match controls::caught(rule, seed) {
+            Ok(Some(problem)) => {
+                noticed += 1;
+                let first: Vec<&str> = problem.lines().take(3).collect();
+                println!("{rule}: noticed. {}", first.join(" "));
+            }
+            Ok(None) => panic!("there are no services: run dev/services up"),
+            Err(problem) => unnoticed.push(problem),
+        }
+    }
+    assert!(noticed > 0 && unnoticed.is_empty(), "not noticed: {unnoticed:#?}");
+    println!("every one of {noticed} missing rules was noticed");
+}
+
+#[test]
+#[ignore = "long: dev/crash-test runs it"]
+fn f82_as_long_as_asked_for() {
+    let number = |name: &str| asked(name).map(|text| text.parse::<u64>().unwrap());
+    let modes = asked_modes();
     let seed = number("CRASH_SEED").expect("CRASH_SEED");
     let (kills, minutes) = (number("CRASH_KILLS").unwrap_or(50), number("CRASH_MINUTES"));
     let visits = number("CRASH_FAILPOINTS").unwrap_or(0);
