@@ -65,6 +65,9 @@ mod armed {
         "recovery.facts_appended",
         "recovery.workers_started",
         "recovery.sinks_started",
+        // A record.
+        "source.batch_sent",
+        "keyed.fired",
         // A checkpoint, a fact.
         "coordinator.barrier_sent",
         "coordinator.barrier_passed",

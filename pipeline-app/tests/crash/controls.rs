@@ -26,7 +26,7 @@ const CONTROLS: &[Control] = &[
     Control {
         checkpoints: "10m",
         settings: &["--workers=3"],
-        steps: &["sink.after_commit"],
+        slow: Some("keyed.fired:10"),
         ..of("sink.holds_back", Mode::Embedded)
     },
     Control {
@@ -39,6 +39,7 @@ const CONTROLS: &[Control] = &[
     Control {
         checkpoints: "10m",
         settings: &["--running-values=1ms"],
+        slow: Some("source.batch_sent:30"),
         ..of("ticks.withheld", Mode::Embedded)
     },
     Control { steps: &["postgres.before_begin"], ..of("postgres.one_transaction", Mode::Services) },

@@ -122,6 +122,16 @@ pub fn random_fates(mode: Mode, runs: usize, random: &mut Random) -> Fates {
     Fates { running: draw(runs - draining), draining: draw(draining) }
 }
 
+/// Among the fates of a job, outages of the services.
+pub fn with_outages(mut fates: Fates, random: &mut Random) -> Fates {
+    let time = Duration::from_millis(3_000 + random.below(4_000) as u64);
+    let at = random.below(fates.running.len() as i64 + 1) as usize;
+    fates.running.insert(at, Fate::Database(time));
+    let at = random.below(fates.running.len() as i64 + 1) as usize;
+    fates.running.insert(at, Fate::Broker(time));
+    fates
+}
+
 fn at_random(mode: Mode, random: &mut Random) -> Fate {
     let longest = match mode {
         Mode::Embedded => 700,

@@ -243,9 +243,7 @@ impl Life<'_> {
             Fate::Database(after) | Fate::Broker(after) => {
                 let name = if matches!(fate, Fate::Database(_)) { "postgres" } else { "kafka" };
                 feed_until(&mut self.place, after, &mut app);
-                self.place.services(&["kill", name]);
-                std::thread::sleep(Duration::from_millis(500));
-                self.place.services(&["up", name]);
+                self.place.outage(name, Duration::from_millis(500));
                 tally.outages += 1;
                 unavailable = true;
                 feed_until(&mut self.place, after * 2 + Duration::from_secs(5), &mut app);

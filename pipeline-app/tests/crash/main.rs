@@ -23,7 +23,7 @@ mod place;
 mod tables;
 mod watch;
 
-use fate::{Fates, Mode, all_failpoints, failpoints, random_fates};
+use fate::{Fates, Mode, all_failpoints, failpoints, random_fates, with_outages};
 use life::{Plan, Tally, live};
 use oracle::generate::Random;
 use streamkit::time::{Clock, SystemClock};
@@ -130,6 +130,12 @@ fn f82_as_long_as_asked_for() {
                 Some(fates) => fates,
                 None if enough => break,
                 None => random_fates(mode, 20, &mut random),
+            };
+            let fates = match mode {
+                Mode::Services if asked("CRASH_OUTAGES").is_some() => {
+                    with_outages(fates, &mut random)
+                }
+                _ => fates,
             };
             let plan = plan(mode, seed.wrapping_mul(1_000).wrapping_add(job), fates);
             let n = plan.fates.len();

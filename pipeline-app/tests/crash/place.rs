@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -158,12 +159,21 @@ impl Place {
         }
     }
 
-    /// Runs a step of `dev/services`, which knows how to kill and to start.
-    pub fn services(&self, args: &[&str]) {
+    /// `kill -9` for a service of `dev/services`, and a new start after this time.
+    pub fn outage(&self, name: &str, time: Duration) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dev/services");
-        let out = Command::new(script).args(args).output().unwrap();
-        let said = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert!(out.status.success(), "dev/services {args:?}: {said}");
+        let run = |arg: &str| {
+            let out = Command::new(&script).args([arg, name]).output().unwrap();
+            String::from_utf8_lossy(&out.stdout).into_owned()
+        };
+        // `kafka: running (pid 4711, port 19092)`
+        let status = run("status");
+        let line = status.lines().find(|line| line.starts_with(&format!("{name}: running (pid ")));
+        let pid = line.and_then(|line| line.split(['(', ' ', ',']).nth(4)).unwrap();
+        Command::new("kill").args(["-KILL", pid]).status().unwrap();
+        std::thread::sleep(time);
+        let said = run("up");
+        assert!(run("status").contains(&format!("{name}: running")), "{said}");
     }
 
     /// Ends the program's sessions with PostgreSQL.
@@ -229,7 +239,7 @@ fn sqlite(path: &Path) -> rusqlite::Result<Tables> {
     let micros =
         |text: String| chrono::DateTime::parse_from_rfc3339(&text).unwrap().timestamp_micros();
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(Duration::from_secs(5))?;
     let all = connection.transaction()?;
     let mut tables = Tables::default();
     let mut query = all.prepare(PROGRESS)?;

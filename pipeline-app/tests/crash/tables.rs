@@ -28,11 +28,6 @@ impl Tables {
         }
     }
 
-    /// The number of rows.
-    pub fn rows(&self) -> usize {
-        self.page_view_counts.len() + self.active_users.len() + self.user_sessions.len()
-    }
-
     fn w(&self, table: &str) -> i64 {
         self.w.get(table).copied().unwrap_or(i64::MIN)
     }

@@ -13,7 +13,7 @@ use crate::connector::{
 };
 use crate::data::Data;
 use crate::error::Result;
-use crate::failpoint::broken;
+use crate::failpoint::{broken, failpoint};
 use crate::flow::{Barrier, Control, Cx, Link};
 use crate::operator::OperatorStatus;
 use crate::record::{BatchBuilder, Kind, Position, Run, Split};
@@ -262,6 +262,7 @@ impl<T: Data> SourceInput<T> {
                 link.control(&read, cx)?;
             }
             self.next.control(&read, cx)?;
+            failpoint("source.batch_sent");
             cx.origin = None;
             for (i, name) in self.rule.aggregates.iter().enumerate() {
                 let totals = &mut split.plan.totals;

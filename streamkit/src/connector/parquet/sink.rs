@@ -306,7 +306,7 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
     fn is_full(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
             let bytes: usize = open.parts.values().map(|open| open.part.bytes()).sum();
-            bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 16)
+            bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 13)
                 || open.parts.len() + open.closed.len() >= MAX_FILES
         })
     }
