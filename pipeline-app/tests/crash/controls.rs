@@ -1,5 +1,7 @@
 //! The test's own test: a program with one rule taken away must not pass.
 
+use std::time::Duration;
+
 use super::fate::{Fate, Fates, Mode, random_fates};
 use super::life::{Plan, Tally, live};
 use crate::oracle::generate::Random;
@@ -15,6 +17,8 @@ struct Control {
     settings: &'static [&'static str],
     /// A step that takes long.
     slow: Option<&'static str>,
+    /// Runs are killed not before so many milliseconds.
+    kills_after: Option<u64>,
 }
 
 const CONTROLS: &[Control] = &[
@@ -39,7 +43,9 @@ const CONTROLS: &[Control] = &[
     Control {
         checkpoints: "10m",
         settings: &["--running-values=1ms"],
-        slow: Some("source.batch_sent:30"),
+        // What went back stays visible for longer than the tables are not looked at.
+        slow: Some("source.batch_sent:150"),
+        kills_after: Some(1_200),
         ..of("ticks.withheld", Mode::Embedded)
     },
     Control { steps: &["postgres.before_begin"], ..of("postgres.one_transaction", Mode::Services) },
@@ -47,7 +53,15 @@ const CONTROLS: &[Control] = &[
 ];
 
 const fn of(rule: &'static str, mode: Mode) -> Control {
-    Control { rule, mode, steps: &[], checkpoints: "200ms", settings: &[], slow: None }
+    Control {
+        rule,
+        mode,
+        steps: &[],
+        checkpoints: "200ms",
+        settings: &[],
+        slow: None,
+        kills_after: None,
+    }
 }
 
 /// The rules that there is a control for.
@@ -66,13 +80,17 @@ pub fn caught(rule: &str, seed: u64) -> Result<Option<String>, String> {
     let mut tally = Tally::default();
     let mut random = Random::new(seed);
     for job in 0..JOBS {
-        let fates = match control.steps {
+        let mut fates = match control.steps {
             [] => Fates { draining: vec![], ..random_fates(control.mode, 6, &mut random) },
             steps => {
                 let step = |_| Fate::Failpoint(random.pick(steps), 1 + random.below(4) as u64);
                 Fates { running: (0..6).map(step).collect(), draining: vec![] }
             }
         };
+        if let Some(millis) = control.kills_after {
+            let mut kill = || Fate::Kill(Duration::from_millis(millis + random.below(600) as u64));
+            fates.running.fill_with(&mut kill);
+        }
         let mut env = vec![("STREAMKIT_BREAK".to_owned(), rule.to_owned())];
         env.extend(control.slow.map(|slow| ("STREAMKIT_SLOW".to_owned(), slow.to_owned())));
         let plan = Plan {
