@@ -96,6 +96,10 @@
 // In the order in which a record meets them.
 pub mod data;
 mod error;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
+#[cfg(not(feature = "failpoints"))]
+mod failpoint;
 mod record;
 pub mod time;
 

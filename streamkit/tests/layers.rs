@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Each layer may import the layers above its line. Modules on one line may not import each other.
 const LAYERS: &[&[&str]] = &[
+    &["failpoint"],
     &["error", "time", "data"],
     &["record"],
     &["progress"],

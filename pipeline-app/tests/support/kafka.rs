@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::oracle::InputRecord;
@@ -40,6 +40,21 @@ fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
     client(bootstrap).create().unwrap()
 }
 
+/// A record that the broker refuses must not be missed in silence.
+struct AllDelivered;
+
+impl ClientContext for AllDelivered {}
+
+impl ProducerContext for AllDelivered {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, record)) = result {
+            panic!("{} refused a record of the input: {error}", record.topic());
+        }
+    }
+}
+
 /// A topic of a test.
 pub struct Topic {
     bootstrap: String,
@@ -61,10 +76,10 @@ impl Topic {
 
     /// Appends records to a partition, in order.
     pub async fn produce(&self, partition: i32, records: &[InputRecord]) {
-        let producer: BaseProducer = client(&self.bootstrap)
+        let producer: BaseProducer<AllDelivered> = client(&self.bootstrap)
             .set("enable.idempotence", "true")
             .set("queue.buffering.max.messages", "1000000")
-            .create()
+            .create_with_context(AllDelivered)
             .unwrap();
         for record in records {
             let mut message: BaseRecord<'_, [u8], [u8]> =

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each integration test uses another part of it")]
 
+pub mod embedded;
 pub mod kafka;
 pub mod lake;
+pub mod services;
 
 use std::collections::BTreeMap;
 use std::io::Read;

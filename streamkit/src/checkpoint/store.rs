@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 
 use super::protocol::{AfterFailedPut, Listing, Object, Ours, after_failed_put};
 use crate::error::{Error, Result};
+use crate::failpoint::{broken, failpoint};
 
 /// Where the logs of jobs are.
 #[derive(Debug, Clone)]
@@ -126,10 +127,19 @@ impl Store {
     /// Writes an object, durably, unless its name is taken.
     pub(super) fn put(&self, object: Object, bytes: Vec<u8>) -> Put {
         let (path, bytes) = (self.path(object), Bytes::from(bytes));
-        let options = PutOptions::from(PutMode::Create);
+        let (before, after) = match object {
+            Object::Checkpoint(_) => ("log.before_checkpoint", "log.after_checkpoint"),
+            Object::Fact(_) => ("log.before_fact", "log.after_fact"),
+        };
+        failpoint(before);
+        let mode = if broken("log.fence") { PutMode::Overwrite } else { PutMode::Create };
+        let options = PutOptions::from(mode);
         let put = self.objects.put_opts(&path, bytes.clone().into(), options);
         let error = match self.runtime.block_on(put) {
-            Ok(_) => return Put::Done,
+            Ok(_) => {
+                failpoint(after);
+                return Put::Done;
+            }
             Err(object_store::Error::AlreadyExists { .. }) => return Put::Taken,
             Err(error) => error,
         };
@@ -151,7 +161,10 @@ impl Store {
     /// Removes an object; one that is gone already is fine.
     pub(super) fn delete(&self, object: Object) -> Result<()> {
         match self.runtime.block_on(self.objects.delete(&self.path(object))) {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                failpoint("log.deleted");
+                Ok(())
+            }
             Err(e) => {
                 let text = format!("cannot delete {}", self.shown(object));
                 Err(Error::external(text).because(e).retriable())
@@ -163,6 +176,7 @@ impl Store {
     /// process that still writes one is late and will be fenced.
     pub(super) fn sweep(&self, ours: &Ours) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
+        failpoint("log.before_sweep");
         let sweep = || -> std::io::Result<()> {
             for entry in std::fs::read_dir(folder)? {
                 let entry = entry?;

@@ -19,6 +19,7 @@ use super::handle::Outside;
 use super::recovery::{Facts, still_needed};
 use crate::checkpoint::{Checkpoint, CheckpointLog, FORMAT, Fact, Manifest, PlanStep};
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::flow::{Barrier, BarrierKind, Control};
 use crate::graph::{SinkShared, SourceCell};
 use crate::progress::{CheckpointProgress, JobState};
@@ -287,7 +288,9 @@ impl Coordinator {
     fn send_barrier(&mut self, kind: BarrierKind, now: Duration) -> Result<()> {
         let barrier = Barrier::new(kind);
         self.barrier = Some((Arc::clone(&barrier), now));
-        self.send(&Control::Barrier(barrier))
+        self.send(&Control::Barrier(barrier))?;
+        failpoint("coordinator.barrier_sent");
+        Ok(())
     }
 
     fn send(&self, control: &Control) -> Result<()> {
@@ -309,6 +312,7 @@ impl Coordinator {
         }
         let (barrier, since) = (Arc::clone(barrier), *since);
         self.barrier = None;
+        failpoint("coordinator.barrier_passed");
         match barrier.kind {
             BarrierKind::Tick => Ok(()),
             BarrierKind::Checkpoint { .. } => {
@@ -316,6 +320,7 @@ impl Coordinator {
                 if self.stage == Stage::LastCheckpoint {
                     self.stage = Stage::Ending { since: now };
                     self.send(&Control::End)?;
+                    failpoint("coordinator.end_sent");
                 }
                 Ok(())
             }
@@ -337,6 +342,7 @@ impl Coordinator {
                         if closed.is_none_or(|closed| c > closed) {
                             self.fact(Fact::Closed { c })?;
                         }
+                        failpoint("coordinator.closed");
                         self.tracker.close(c);
                         self.send_barrier(BarrierKind::Drain, now)
                     }
@@ -345,6 +351,7 @@ impl Coordinator {
                             self.fact(Fact::Closed { c: self.tracker.watermark() })?;
                         }
                         self.fact(Fact::EndReached)?;
+                        failpoint("coordinator.end_reached");
                         self.last_checkpoint(now)
                     }
                 }
@@ -381,6 +388,7 @@ impl Coordinator {
         let changes = std::mem::take(&mut collected.changes);
         drop(collected);
         let bytes = self.log.append_checkpoint(Checkpoint { manifest, changes })?;
+        failpoint("coordinator.checkpointed");
         self.log.collect_garbage(now)?;
         self.facts = still_needed(&self.facts);
         let took = self.config.clock.elapsed().saturating_sub(since);

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crate::connector::{Claim, Commit, Point, Progress, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::failpoint::{broken, failpoint};
 use crate::flow::{BarrierKind, Control};
 use crate::graph::{SinkParts, SinkShared};
 use crate::record::{Batch, Kind, Position, SplitId, SplitList};
@@ -186,8 +187,9 @@ impl<T: Data> SinkTask<T> {
     fn release_held(&mut self) -> Result<()> {
         for batch in std::mem::take(&mut self.held) {
             // A row's time is the microsecond before its fire time.
-            let (due, rest): (Vec<u32>, Vec<u32>) =
-                batch.indices().partition(|&row| batch.time(row) < self.w);
+            let (due, rest): (Vec<u32>, Vec<u32>) = batch
+                .indices()
+                .partition(|&row| batch.time(row) < self.w || broken("sink.holds_back"));
             if !rest.is_empty() {
                 self.held.push(batch.select(rest));
             }
@@ -275,6 +277,7 @@ impl<T: Data> SinkTask<T> {
     fn commit(&mut self) -> Result<()> {
         let progress = self.progress();
         let start = self.clock.elapsed();
+        failpoint("sink.before_commit");
         loop {
             match self.writer.commit(&progress) {
                 Ok(Commit::Done) => break,
@@ -292,6 +295,7 @@ impl<T: Data> SinkTask<T> {
                 Err(error) => return Err(error),
             }
         }
+        failpoint("sink.after_commit");
         self.committed = progress;
         self.pending.clear();
         self.pending_rows = 0;
@@ -338,6 +342,7 @@ impl<T: Data> SinkTask<T> {
 
     fn try_recover(&mut self, attempted: Option<&Progress>) -> Result<bool> {
         let found = self.writer.recover(&self.claim)?;
+        failpoint("sink.recovering");
         if attempted.is_some() && found.as_ref() == attempted {
             return Ok(true);
         }

@@ -12,6 +12,7 @@ use super::Signal;
 use super::gauge::{Gauges, SLACK};
 use crate::data::{Data, Key};
 use crate::error::{Error, Result};
+use crate::failpoint::broken;
 use crate::flow::{Control, Cx, Link};
 use crate::record::{Batch, BatchBuilder, Kind, LateRecord, MakeLate, SplitList};
 use crate::state::{key_hash, worker_of};
@@ -113,9 +114,10 @@ impl<T: Data> Exchange<T> {
     /// Whether the restored state has the whole batch already. Batches are cut at the position of
     /// the checkpoint, so it never has a part.
     fn is_restored(&self, batch: &Batch<T>) -> bool {
-        batch.run().is_some_and(|run| {
-            self.restored_to.get(run.split as usize).is_some_and(|&to| run.next() <= to)
-        })
+        !broken("state.positions")
+            && batch.run().is_some_and(|run| {
+                self.restored_to.get(run.split as usize).is_some_and(|&to| run.next() <= to)
+            })
     }
 }
 

@@ -12,6 +12,7 @@ use super::worker::{Input, Poll};
 use super::{KeyedBatch, Packet};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::flow::{Barrier, BarrierKind, Control, Cx};
 use crate::operator::{Fired, KeyedOperator, KeyedRows, OperatorStatus};
 use crate::state::{BitSet, Entries, KeyTable, Since, StateWriter};
@@ -122,7 +123,9 @@ impl<T: Data> KeyedInput<T> {
             return Ok(true);
         };
         cx.step = Arc::clone(&named.step);
-        match named.operator.fire(watermark, &self.keys, cx)? {
+        let fired = named.operator.fire(watermark, &self.keys, cx)?;
+        failpoint("keyed.fired");
+        match fired {
             Fired::Done => {
                 named.operator.forward(&Control::Watermark(watermark), cx)?;
                 self.firing = Some((watermark, op + 1));

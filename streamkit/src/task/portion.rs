@@ -103,6 +103,17 @@ impl<T> Portion<T> {
         self.offsets.get(row as usize).copied().unwrap_or(self.from.position.next)
     }
 
+    /// Marks by another watermark than the split's own: what the rules forbid, for the control that
+    /// shows that it would be noticed.
+    pub(crate) fn marked_by(mut self, watermark: Timestamp) -> Self {
+        let rows: Vec<u32> = self.rows.indices().collect();
+        let late = rows.iter().filter(|&&row| self.rows.time(row) < watermark);
+        let marks = late.map(|&row| (row, watermark)).collect();
+        let run = Run { split: self.from.split, first: self.from.position.next, end: self.end };
+        self.rows = self.rows.restamped(rows, marks, run);
+        self
+    }
+
     /// The portion as if these rows had been unusable from the start: they are dead letters, and
     /// have moved no watermark, so the others are stamped anew.
     pub(crate) fn without(mut self, culprits: &BTreeMap<u32, String>, split: &Split) -> Self {

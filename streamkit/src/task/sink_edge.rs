@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 use super::gauge::{Gauges, SLACK};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::failpoint::broken;
 use crate::flow::{Control, Cx, Link};
 use crate::record::{Batch, Kind};
 use crate::time::Timestamp;
@@ -51,7 +52,10 @@ impl<T: Data> Link<T> for SinkEdge<T> {
         }
         match batch.run() {
             // Batches are cut at the position of every sink, so a sink never has a part of one.
-            Some(run) if self.has.get(run.split as usize).is_some_and(|&has| run.next() <= has) => {
+            Some(run)
+                if self.has.get(run.split as usize).is_some_and(|&has| run.next() <= has)
+                    && !broken("edge.positions") =>
+            {
                 return Ok(());
             }
             Some(_) => {}
@@ -59,7 +63,7 @@ impl<T: Data> Link<T> for SinkEdge<T> {
                 if batch.kind() == Kind::Running && !self.upserts {
                     return Ok(());
                 }
-                if batch.iter().any(|(_, time)| time < self.has_w) {
+                if batch.iter().any(|(_, time)| time < self.has_w) && !broken("edge.w") {
                     let rows = batch.indices().filter(|&row| batch.time(row) >= self.has_w);
                     let batch = batch.select(rows.collect());
                     if batch.is_empty() {

@@ -16,6 +16,7 @@ use crate::checkpoint::SplitEntry;
 use crate::connector::{ReadStatus, Source, Wake};
 use crate::data::Data;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::{broken, failpoint};
 use crate::flow::{Barrier, Control, Cx};
 use crate::operator::OperatorStatus;
 use crate::state::Entries;
@@ -159,6 +160,9 @@ impl<T: Data> SourceInput<T> {
     fn process(&mut self, at: usize, cx: &mut Cx) -> Result<()> {
         let split = &mut self.splits[at];
         match split.next_portion(&self.rule.strategy) {
+            Some(portion) if broken("lateness.own_mark") => {
+                self.send(at, portion.marked_by(self.tracker.watermark()), cx)
+            }
             Some(portion) => self.send(at, portion, cx),
             // Nothing of it is before the end.
             None => self.settle(at),
@@ -186,6 +190,7 @@ impl<T: Data> SourceInput<T> {
             // None of them fails alone: it may have passed.
             self.branches.attempt(&portion, cx)?;
         }
+        failpoint("source.batch_sent");
         cx.origin = None;
         let split = &mut self.splits[at];
         split.went(&portion);

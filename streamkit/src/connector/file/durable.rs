@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 
 /// The error of an attempt (`write`, `sync`) on something (`the lake's manifest`) at a path.
 ///
@@ -134,6 +135,7 @@ impl Failpoints {
     }
 
     pub(crate) fn pass(&self, step: &str) -> io::Result<()> {
+        failpoint(step);
         self.0.as_ref().map_or(Ok(()), |hook| hook(step))
     }
 }

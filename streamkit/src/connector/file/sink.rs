@@ -22,6 +22,7 @@ use super::durable::{self, Failpoints, beside, failed};
 use crate::connector::{Claim, Commit, Progress, Sink, SinkContext, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::failpoint::{broken, failpoint};
 use crate::record::Batch;
 use crate::time::millis;
 
@@ -233,9 +234,10 @@ impl<T> LinesWriter<T> {
                 stored.length
             )));
         }
-        if length > stored.length {
+        if length > stored.length && !broken("lines.truncate") {
             file.set_len(stored.length).map_err(self.failed("truncate"))?;
             file.sync_all().map_err(self.failed("sync"))?;
+            failpoint("lines.truncated");
         }
         stored.owner += 1;
         stored.lineage.clone_from(&claim.lineage);
@@ -244,6 +246,7 @@ impl<T> LinesWriter<T> {
         let temporary = self.stage(&stored)?;
         self.publish(&temporary)
             .map_err(|e| failed("claim", "the progress file", &self.progress_path, e))?;
+        failpoint("lines.claimed");
         let (length, buffer) = (stored.length, Vec::with_capacity(BUFFER));
         Ok(Open { file, length, buffer, stored })
     }

@@ -16,6 +16,7 @@ use super::transactions::Transactions;
 use crate::connector::{Claim, Commit, Progress, Sink, SinkContext, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::failpoint::{broken, failpoint};
 use crate::record::Batch;
 use crate::time::{Timestamp, millis};
 
@@ -133,6 +134,7 @@ impl<T: Data> Writer<T> {
         self.record.set_key(self.key.as_bytes());
         self.record.set_value(entry.to_json().as_bytes());
         transactions.send(&self.target.progress_topic(), Some(0), &self.record)?;
+        failpoint("kafka.progress_sent");
         (self.rows, self.bytes) = (0, 0);
         transactions.commit()
     }
@@ -161,7 +163,9 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         // First shut out the older producer and end its transaction, then read: what is read can
         // no longer change behind our back.
         let transactions = Transactions::start(properties, &self.transactional_id, self.max_bytes)?;
+        failpoint("kafka.initialised");
         let stored = ledger::read(properties, &self.target.progress_topic(), &self.key)?;
+        failpoint("kafka.progress_read");
         if let Some(stored) = &stored {
             if stored.lineage != claim.lineage {
                 return Err(Error::fenced(format!(
@@ -186,7 +190,10 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         self.claimed = Some(stored.as_ref().map_or(0, |stored| stored.version) + 1);
         let progress = stored.and_then(|stored| stored.progress);
         match self.store(progress.clone())? {
-            Commit::Done => Ok(progress),
+            Commit::Done => {
+                failpoint("kafka.claimed");
+                Ok(progress)
+            }
             Commit::Unknown => Err(Error::external(format!(
                 "topic {}: the claim of {} was not confirmed",
                 self.target.progress_topic(),
@@ -206,10 +213,15 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
             self.bytes += self.record.len();
         }
         self.rows += batch.len();
+        failpoint("kafka.sent");
         transactions.check()
     }
 
     fn commit(&mut self, progress: &Progress) -> Result<Commit> {
+        if broken("kafka.one_transaction") && self.rows > 0 {
+            self.transactions.as_mut().ok_or_else(not_recovered)?.commit()?;
+        }
+        failpoint("kafka.before_progress");
         let commit = self.store(Some(progress.clone()))?;
         if commit == Commit::Unknown {
             self.discard();

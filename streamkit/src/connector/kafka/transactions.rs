@@ -20,6 +20,7 @@ use super::observer::Observer;
 use super::record::ProducerRecord;
 use crate::connector::Commit;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::time::{Clock, SystemClock, millis, seconds};
 
 /// How long a transaction may stay open before the broker aborts it. It bounds for how long a
@@ -165,11 +166,12 @@ impl Transactions {
             }
         }
         self.check()?;
+        failpoint("kafka.flushed");
         self.open = false;
         let start = self.clock.elapsed();
         // No time limit but the transaction's own: with another one the client may lose track.
         match self.producer.commit_transaction(Timeout::Never) {
-            Ok(()) => {}
+            Ok(()) => failpoint("kafka.committed"),
             Err(error) => {
                 let error = self.fail("commit", error);
                 if error.kind() == crate::ErrorKind::Fenced {

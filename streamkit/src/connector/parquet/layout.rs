@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::manifest::Entry;
 use crate::connector::file::{Failpoints, beside, create_folder, failed, sync_folder};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 
 /// The folders of one sink's lake.
 #[derive(Debug, Clone)]
@@ -82,6 +83,7 @@ impl Layout {
             if folders.insert(folder.to_owned()) {
                 create_folder("the lake's folder", folder)?;
             }
+            failpoint("lake.before_rename");
             self.publish_one(file, &to)?;
             failpoints
                 .pass("lake.after_rename")

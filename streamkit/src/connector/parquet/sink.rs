@@ -15,6 +15,7 @@ use crate::connector::file::{failed, lock, sync_folder};
 use crate::connector::{Claim, Commit, Progress, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::failpoint::{bound, broken, failpoint};
 use crate::record::Batch;
 use crate::time::Timestamp;
 
@@ -98,9 +99,11 @@ impl<T: Data> LakeWriter<T> {
                     )));
                 }
                 // Before the claim: so only the newest manifest can have files left to move.
-                if !self.manifests.is_done(number, &manifest)? {
+                if !self.manifests.is_done(number, &manifest)? && !broken("lake.redo") {
+                    failpoint("lake.before_redo");
                     self.layout.publish(&manifest.files, &self.config.failpoints)?;
                     self.manifests.finish(number, &manifest);
+                    failpoint("lake.redone");
                 }
                 progress = manifest.progress;
             }
@@ -114,7 +117,10 @@ impl<T: Data> LakeWriter<T> {
                 files: Vec::new(),
             };
             match self.manifests.create(number, &manifest)? {
-                Created::Done => return Ok((number, manifest)),
+                Created::Done => {
+                    failpoint("lake.claimed");
+                    return Ok((number, manifest));
+                }
                 // Somebody was faster: begin with what they have committed.
                 Created::Lost => {}
                 Created::Unknown(e) => {
@@ -180,6 +186,7 @@ impl<T: Data> LakeWriter<T> {
         let staged = format!("{date}-{name}");
         let path = self.layout.parts.join(&staged);
         let part = Part::create(path, &self.columns, &open.format)?;
+        failpoint("lake.file_created");
         Ok(Open { part, staged, path: format!("{folder}/{name}"), turn: open.turn })
     }
 
@@ -222,7 +229,9 @@ impl<T: Data> LakeWriter<T> {
         if let Err(error) = self.layout.publish(&manifest.files, &self.config.failpoints) {
             return unknown(&error);
         }
+        failpoint("lake.published");
         self.manifests.finish(number, &manifest);
+        failpoint("lake.finished");
         open.number += 1;
         open.closed_bytes = 0;
         Ok(Commit::Done)
@@ -233,6 +242,7 @@ impl<T: Data> Transaction<T> {
     fn close(&mut self, days: i32) -> Result<()> {
         let Some(Open { part, staged, path, .. }) = self.parts.remove(&days) else { return Ok(()) };
         let closed = part.close();
+        failpoint("lake.file_closed");
         let (rows, bytes) = closed.as_ref().map_or((0, 0), |closed| (closed.rows, closed.bytes));
         self.closed_bytes += usize::try_from(bytes).unwrap_or(usize::MAX);
         // Also after an error, which ends the transaction: the file is there, and must go.
@@ -256,6 +266,7 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
         let format = Format::new(&self.columns, self.config.schema_version)?;
         let (number, claimed) = self.claim(claim)?;
         self.layout.sweep()?;
+        failpoint("lake.swept");
         let progress = claimed.progress.clone();
         self.open = Some(Transaction {
             number: number + 1,
@@ -295,7 +306,7 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
     fn is_full(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
             let bytes: usize = open.parts.values().map(|open| open.part.bytes()).sum();
-            bytes + open.closed_bytes >= self.config.roll_bytes
+            bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 13)
                 || open.parts.len() + open.closed.len() >= MAX_FILES
         })
     }

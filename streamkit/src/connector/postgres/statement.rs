@@ -5,6 +5,7 @@ use postgres_types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use super::schema::Target;
 use crate::connector::table::{Rows, Table, Values, quoted, quoted_list};
+use crate::failpoint::bound;
 
 /// Rows and bytes of text in one statement. The server holds a statement's arrays in memory
 /// several times, and from some ten thousand rows on a longer one is no faster.
@@ -76,7 +77,7 @@ pub(super) fn chunks<'a, T>(rows: &Rows<T>, mut order: &'a [u32]) -> Vec<&'a [u3
             bytes += bytes_of(**row);
             bytes <= CHUNK_BYTES
         };
-        let len = order.iter().take(CHUNK_ROWS).take_while(fits).count().max(1);
+        let len = order.iter().take(bound(CHUNK_ROWS, 4)).take_while(fits).count().max(1);
         let (chunk, rest) = order.split_at(len);
         chunks.push(chunk);
         order = rest;

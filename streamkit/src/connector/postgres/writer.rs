@@ -14,6 +14,7 @@ use crate::connector::table::{Rows, Table, quoted, random_owner};
 use crate::connector::{Claim, Commit, Progress, SinkContext, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::failpoint::{broken, failpoint};
 use crate::record::Batch;
 
 /// A transaction should not get larger: it would take seconds, during which nobody sees results.
@@ -61,6 +62,7 @@ impl<T: Data> Writer<T> {
         let name = format!("streamkit/{}", self.context.job);
         let session = Session::open(&self.config, &name).await?;
         session.ensure_schema(&[PROGRESS_TABLE], statement::CREATE_PROGRESS_TABLE).await?;
+        failpoint("postgres.connected");
         let target = super::schema::find(&session, &self.table).await?;
         let sql = "SELECT nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
                     WHERE c.oid = to_regclass($1)";
@@ -87,9 +89,11 @@ impl<T: Data> Writer<T> {
             lease::lock(&link.session, place, claim, &self.lost).await?;
             link.locked = true;
             self.lost.clear();
+            failpoint("postgres.locked");
         }
         let owner = random_owner(&self.context.instance);
         let (lease, progress) = lease::claim(&link.session, place, claim, owner).await?;
+        failpoint("postgres.claimed");
         self.lease = Some(lease);
         Ok(progress)
     }
@@ -106,15 +110,22 @@ impl<T: Data> Writer<T> {
         let order = self.rows.to_write();
         let chunks = statement::chunks(&self.rows, &order);
         let json = progress.to_json();
+        if broken("postgres.one_transaction") {
+            self.write_chunk(link, lease, &json, &[]).await.map_err(Failed::Deciding)?;
+        }
+        failpoint("postgres.before_begin");
         if let [all] = chunks.as_slice() {
             return self.write_chunk(link, lease, &json, all).await.map_err(Failed::Deciding);
         }
         session.batch("cannot begin", "BEGIN").await.map_err(Failed::Before)?;
+        failpoint("postgres.begun");
         for chunk in chunks {
             // The last statement shows that the transaction is still alive: this client takes the
             // server's answer ROLLBACK to a COMMIT for success.
             self.write_chunk(link, lease, &json, chunk).await.map_err(Failed::Before)?;
+            failpoint("postgres.rows_written");
         }
+        failpoint("postgres.before_commit");
         session.batch("cannot commit", "COMMIT").await.map_err(Failed::Deciding)
     }
 
@@ -191,6 +202,7 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         runtime.block_on(async {
             let (failure, deciding) = match self.commit_rows(progress).await {
                 Ok(()) => {
+                    failpoint("postgres.committed");
                     self.rows.clear();
                     return Ok(Commit::Done);
                 }

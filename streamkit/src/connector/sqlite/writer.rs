@@ -12,6 +12,7 @@ use crate::connector::table::{Rows, Table, Values, random_owner};
 use crate::connector::{Claim, Commit, Progress, SinkContext, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::failpoint::{broken, failpoint};
 use crate::record::Batch;
 
 /// A transaction should not get larger: the other sinks of the file wait for it.
@@ -80,8 +81,13 @@ impl<T: Data> Writer<T> {
         let failed = |error| self.database.failure(&doing, error);
         let order = self.rows.to_write();
         let mut connection = self.database.lock();
+        if broken("sqlite.one_transaction") {
+            self.note(&connection, lease, progress).map_err(failed)?;
+        }
+        failpoint("sqlite.before_begin");
         // Rolled back when it is dropped, which is how every early return ends it.
         let transaction = begin(&mut connection).map_err(failed)?;
+        failpoint("sqlite.begun");
         if let Err(error) = self.write_rows(&transaction, &order) {
             return Err(match error {
                 RowError::Sqlite(error) => failed(error).into(),
@@ -90,24 +96,35 @@ impl<T: Data> Writer<T> {
                 }
             });
         }
-        let (job, sink) = (&self.context.job, &self.context.sink);
-        let updated = transaction
-            .execute(
-                "UPDATE streamkit_progress
-                    SET progress = ?1, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
-                  WHERE job = ?2 AND sink = ?3 AND owner = ?4 AND version = ?5",
-                params![progress.to_json(), job, sink, lease.owner, lease.version],
-            )
-            .map_err(failed)?;
-        if updated != 1 {
+        failpoint("sqlite.rows_written");
+        if self.note(&transaction, lease, progress).map_err(failed)? != 1 {
             return Err(self.taken_over(&transaction).into());
         }
+        failpoint("sqlite.before_commit");
         transaction.commit().map_err(|error| match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Failed::Surely(failed(error))
             }
             _ => Failed::Perhaps(failed(error)),
-        })
+        })?;
+        failpoint("sqlite.committed");
+        Ok(())
+    }
+
+    /// Moves the progress, if it is still this writer's: then one row has changed.
+    fn note(
+        &self,
+        connection: &Connection,
+        lease: &Lease,
+        progress: &Progress,
+    ) -> Result<usize, rusqlite::Error> {
+        let (job, sink) = (&self.context.job, &self.context.sink);
+        connection.execute(
+            "UPDATE streamkit_progress
+                SET progress = ?1, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+              WHERE job = ?2 AND sink = ?3 AND owner = ?4 AND version = ?5",
+            params![progress.to_json(), job, sink, lease.owner, lease.version],
+        )
     }
 
     fn write_rows(&self, transaction: &Transaction<'_>, order: &[u32]) -> Result<(), RowError> {
@@ -233,6 +250,7 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
                 ours = claim.lineage,
             )));
         };
+        failpoint("sqlite.claimed");
         let progress = progress.as_deref().map(Progress::from_json).transpose()?;
         self.lease = Some(Lease { owner, version });
         Ok(progress)

@@ -16,6 +16,7 @@ use crate::checkpoint::{
 };
 use crate::connector::{Claim, Point, Progress, SinkContext};
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::flow::Cx;
 use crate::graph::{Deploy, Plan, SinkCell, SinkParts, SourceCell, SourceParts};
 use crate::progress::JobState;
@@ -62,6 +63,7 @@ impl Coordinator {
         let mut found = recover(&mut plan.sinks, &steps, &job, &config, runtime)?;
         let mut facts = Facts::of(&found.recovered.facts);
         let mut splits = find_splits(&plan.sources, &mut found, &mut facts, &config)?;
+        failpoint("recovery.facts_appended");
         if let Some(closed) = facts.closed {
             let more: Vec<String> = splits
                 .iter()
@@ -128,6 +130,7 @@ impl Coordinator {
             inputs += n;
             workers.push(running);
         }
+        failpoint("recovery.workers_started");
         let mut sinks = vec![];
         for (cell, progress) in plan.sinks.iter_mut().zip(&found.progress) {
             let parts = SinkParts {
@@ -140,6 +143,7 @@ impl Coordinator {
             };
             sinks.push(start_sink(cell.as_mut(), parts, progress.is_some(), ended_sender.clone())?);
         }
+        failpoint("recovery.sinks_started");
         for split in &splits {
             let worker: &RunningWorker = &workers[split.plan.index as usize % config.workers];
             let full = Error::user(format!("more than {PLANS} splits for one worker"));
@@ -231,6 +235,7 @@ fn recover(
                 manifest: first_manifest(job, &lineage, steps, config),
                 changes: vec![],
             })?;
+            failpoint("recovery.lineage_made");
             lineage
         }
     };
@@ -245,7 +250,9 @@ fn recover(
         };
         let claim = claim(sink.name(), job, &lineage, config);
         progress.push(open_sink(sink.as_mut(), &context, &claim, was_empty)?);
+        failpoint("recovery.sink_claimed");
     }
+    failpoint("recovery.sinks_claimed");
     for (sink, _) in sinks.iter().zip(&progress).filter(|(_, progress)| progress.is_none()) {
         let confirms = |m: &&Manifest| m.confirmed.get(sink.name()).is_some_and(|c| c.has_progress);
         if let Some(manifest) = manifests.iter().rev().find(confirms) {
@@ -257,6 +264,7 @@ fn recover(
     let recovered = log
         .recover(|manifest| fits(manifest, &by_name))?
         .ok_or_else(|| Error::internal("checkpoint 0 has vanished"))?;
+    failpoint("recovery.state_read");
     let differences = plan_differences(&recovered.manifest.plan, steps);
     if !differences.is_empty() {
         return Err(Error::user(format!(

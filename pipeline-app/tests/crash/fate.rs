@@ -1,0 +1,151 @@
+//! What befalls one run of the program.
+
+use std::time::Duration;
+
+use streamkit::failpoint::FAILPOINTS;
+
+use crate::oracle::generate::Random;
+
+/// The fate of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// `kill -9` after this time.
+    Kill(Duration),
+    /// The process ends at the n-th passing of a step.
+    Failpoint(&'static str, u64),
+    /// SIGTERM after this time: a graceful stop.
+    Stop(Duration),
+    /// Stands still after the first time for the second one (SIGSTOP, SIGCONT), and is killed
+    /// after the first one again.
+    Pause(Duration, Duration),
+    /// PostgreSQL is killed after this time, and started again.
+    Database(Duration),
+    /// The broker is killed after this time, and started again.
+    Broker(Duration),
+}
+
+/// Which outputs a job has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Files in; SQLite, a lake and files out.
+    Embedded,
+    /// Kafka in; PostgreSQL, a lake and Kafka out.
+    Services,
+}
+
+/// Steps of a first start, and steps of the end of the input, in their order. (A job whose splits
+/// are never idle has facts to write at these times only.)
+const FIRST: &[&str] = &["recovery.lineage_made", "log.before_fact", "log.after_fact"];
+const LAST: &[&str] = &[
+    "log.before_fact",
+    "log.after_fact",
+    "coordinator.closed",
+    "coordinator.end_reached",
+    "coordinator.end_sent",
+];
+
+/// Steps that a run only passes if the one before ended at another.
+const AFTER: &[(&str, Fate)] = &[
+    ("lake.before_redo", Fate::Failpoint("lake.after_manifest", 2)),
+    ("lake.redone", Fate::Failpoint("lake.after_manifest", 2)),
+    ("lines.truncated", Fate::Failpoint("lines.after_append", 3)),
+];
+
+/// The steps that a job of this mode passes.
+pub fn failpoints(mode: Mode) -> Vec<&'static str> {
+    let elsewhere: &[&str] = match mode {
+        // Nothing fails there without ending the process, so no sink recovers.
+        Mode::Embedded => &["postgres.", "kafka.", "sink.recovering"],
+        Mode::Services => &["sqlite.", "lines."],
+    };
+    let passed = |name: &&str| !elsewhere.iter().any(|area| name.starts_with(area));
+    FAILPOINTS.iter().copied().filter(passed).collect()
+}
+
+/// The fates of one job, in order: while its input grows, and while it is drained.
+#[derive(Debug, Clone, Default)]
+pub struct Fates {
+    pub running: Vec<Fate>,
+    pub draining: Vec<Fate>,
+}
+
+impl Fates {
+    /// The number of runs that end before their time.
+    pub fn len(&self) -> usize {
+        self.running.len() + self.draining.len()
+    }
+}
+
+/// Every failpoint of a mode `visits` times (the first passing, and later ones), among kills at
+/// random times; as many jobs as that takes, of about `runs` runs each.
+pub fn all_failpoints(mode: Mode, visits: u64, runs: usize, random: &mut Random) -> Vec<Fates> {
+    let names = failpoints(mode);
+    let mut middle: Vec<Vec<Fate>> = vec![];
+    for visit in 0..visits {
+        for &name in names.iter().filter(|name| !FIRST.contains(name) && !LAST.contains(name)) {
+            let before = AFTER.iter().find(|(of, _)| *of == name).map(|(_, fate)| fate.clone());
+            let nth = match visit {
+                0 => 1,
+                // What happens once in a start happens once.
+                _ if before.is_some() => 1,
+                _ => 1 + random.below(5) as u64,
+            };
+            middle.push(before.into_iter().chain([Fate::Failpoint(name, nth)]).collect());
+        }
+    }
+    random.shuffle(&mut middle);
+    let once = |names: &[&'static str], all: bool| {
+        names.iter().filter(|_| all).map(|&name| Fate::Failpoint(name, 1)).collect::<Vec<_>>()
+    };
+    let mut jobs: Vec<Fates> = vec![];
+    let mut middle = middle.into_iter().peekable();
+    while middle.peek().is_some() || (jobs.len() as u64) < visits {
+        let all = (jobs.len() as u64) < visits;
+        let (mut running, draining) = (once(FIRST, all), once(LAST, all));
+        while running.len() < runs
+            && let Some(group) = middle.next()
+        {
+            running.extend(group);
+            if random.below(3) == 0 {
+                running.push(at_random(mode, random));
+            }
+        }
+        jobs.push(Fates { running, draining });
+    }
+    jobs
+}
+
+/// A job of `runs` runs that end at random.
+pub fn random_fates(mode: Mode, runs: usize, random: &mut Random) -> Fates {
+    let draining = runs / 5;
+    let mut draw = |n: usize| (0..n).map(|_| at_random(mode, random)).collect();
+    Fates { running: draw(runs - draining), draining: draw(draining) }
+}
+
+/// Among the fates of a job, outages of the services.
+pub fn with_outages(mut fates: Fates, random: &mut Random) -> Fates {
+    let time = Duration::from_millis(3_000 + random.below(4_000) as u64);
+    let at = random.below(fates.running.len() as i64 + 1) as usize;
+    fates.running.insert(at, Fate::Database(time));
+    let at = random.below(fates.running.len() as i64 + 1) as usize;
+    fates.running.insert(at, Fate::Broker(time));
+    fates
+}
+
+fn at_random(mode: Mode, random: &mut Random) -> Fate {
+    let longest = match mode {
+        Mode::Embedded => 700,
+        Mode::Services => 6_000,
+    };
+    let mut time = |most: i64| Duration::from_millis(random.below(most) as u64);
+    let (after, long) = (time(longest), time(1_000));
+    match random.below(10) {
+        0 => Fate::Stop(after),
+        1 => Fate::Pause(after, long),
+        2..4 => {
+            let names = failpoints(mode);
+            Fate::Failpoint(random.pick(&names), 1 + random.below(20) as u64)
+        }
+        _ => Fate::Kill(after),
+    }
+}
