@@ -89,7 +89,7 @@ pub fn live(plan: &Plan, tally: &mut Tally) -> Result<bool, String> {
     let Some(place) = Place::new(plan.mode, splits, plan.seed) else { return Ok(false) };
     let watch = Watch::start(place.reader(), place.expected.clone());
     let mut life = Life { plan, place, random: Random::new(!plan.seed), run: 0 };
-    let lived = catch_unwind(AssertUnwindSafe(|| life.to_the_end(tally)));
+    let lived = catch_unwind(AssertUnwindSafe(|| life.run_all(tally)));
     let seen = watch.finish();
     tally.looks += seen.times;
     let lived = match (lived, seen.problem) {
@@ -133,7 +133,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    fn to_the_end(&mut self, tally: &mut Tally) -> Result<(), String> {
+    fn run_all(&mut self, tally: &mut Tally) -> Result<(), String> {
         let Fates { running, draining } = &self.plan.fates;
         let step = 1.0 / (running.len() as f64 + 1.0);
         for (i, fate) in running.iter().enumerate() {
