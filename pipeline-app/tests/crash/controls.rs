@@ -49,7 +49,6 @@ const CONTROLS: &[Control] = &[
         ..of("ticks.withheld", Mode::Embedded)
     },
     Control { steps: &["postgres.before_begin"], ..of("postgres.one_transaction", Mode::Services) },
-    Control { checkpoints: "500ms", ..of("log.fence", Mode::Services) },
     Control { steps: &["kafka.before_progress"], ..of("kafka.one_transaction", Mode::Services) },
 ];
 
@@ -88,11 +87,6 @@ pub fn caught(rule: &str, seed: u64) -> Result<Option<String>, String> {
                 Fates { running: (0..6).map(step).collect(), draining: vec![] }
             }
         };
-        if control.rule == "log.fence" {
-            let mut taken_over =
-                || Fate::TakenOver(Duration::from_millis(4_000 + random.below(2_000) as u64));
-            fates.running.fill_with(&mut taken_over);
-        }
         if let Some(millis) = control.kills_after {
             let mut kill = || Fate::Kill(Duration::from_millis(millis + random.below(600) as u64));
             fates.running.fill_with(&mut kill);
