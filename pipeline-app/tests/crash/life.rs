@@ -211,10 +211,13 @@ impl Life<'_> {
             }
             Fate::Failpoint(name, _) => {
                 let clock = SystemClock::new();
+                // A sink has to have the time to come back.
+                let loses_its_sink = name == "sink.recovering";
+                let look = Duration::from_millis(if loses_its_sink { 4_000 } else { 200 });
                 while app.ended().is_none() && clock.elapsed() < reach(self.plan.mode) {
-                    let pause = clock.elapsed() + Duration::from_millis(200);
+                    let pause = clock.elapsed() + look;
                     feed_until(&mut self.place, pause, &mut app);
-                    if name == "sink.recovering" {
+                    if loses_its_sink {
                         self.place.end_sessions();
                     }
                 }
