@@ -126,7 +126,6 @@ mod armed {
         ("kafka.one_transaction", "Kafka: the progress has a transaction of its own"),
         ("lake.redo", "the lake: a restart does not move the files of the last commit"),
         ("lines.truncate", "files as topics: a restart leaves the uncommitted tail"),
-        ("log.fence", "checkpoints: a name that is taken is overwritten, newer ones are not seen"),
         ("edge.w", "results up to a sink's W are sent to it again after a restart"),
         ("edge.positions", "records below a sink's position are sent to it again after a restart"),
         ("sink.holds_back", "a sink's transaction may hold rows above the W that it writes"),

@@ -18,6 +18,11 @@ pub enum Fate {
     /// Stands still after the first time for the second one (SIGSTOP, SIGCONT), and is killed
     /// after the first one again.
     Pause(Duration, Duration),
+    /// Stands still after this time; a second process takes over, and then the first one goes on.
+    TakenOver(Duration),
+    /// After the first time the network to PostgreSQL fails again and again for the second one,
+    /// and after a moment of peace the program is killed.
+    Network(Duration, Duration),
     /// PostgreSQL is killed after this time, and started again.
     Database(Duration),
     /// The broker is killed after this time, and started again.
@@ -140,7 +145,11 @@ fn at_random(mode: Mode, random: &mut Random) -> Fate {
     let mut time = |most: i64| Duration::from_millis(random.below(most) as u64);
     let (after, long) = (time(longest), time(1_000));
     match random.below(10) {
+        0 if mode == Mode::Services && random.below(2) == 0 => Fate::TakenOver(after),
         0 => Fate::Stop(after),
+        1 if mode == Mode::Services && random.below(2) == 0 => {
+            Fate::Network(after, Duration::from_secs(6))
+        }
         1 => Fate::Pause(after, long),
         2..4 => {
             let names = failpoints(mode);

@@ -14,7 +14,9 @@ use super::watch::Watch;
 use crate::oracle::generate::Random;
 
 /// How long a run may take to reach its failpoint.
-const REACH: Duration = Duration::from_secs(6);
+fn reach(mode: Mode) -> Duration {
+    Duration::from_secs(if mode == Mode::Embedded { 6 } else { 12 })
+}
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What a job is like.
@@ -41,6 +43,8 @@ pub struct Tally {
     pub stops: u64,
     pub pauses: u64,
     pub outages: u64,
+    /// How often the network to PostgreSQL was cut.
+    pub cuts: u64,
     /// By failpoint: how often it was tried, and how often it was reached.
     pub failpoints: BTreeMap<&'static str, (u64, u64)>,
     /// Records of the input.
@@ -62,7 +66,7 @@ impl Tally {
         let reached = self.failpoints.values().filter(|(_, reached)| *reached > 0).count();
         format!(
             "{} jobs, {} runs: {} killed ({} at {} different failpoints), {} stopped, {} paused, \
-             {} outages of a service; {} records, {} rows compared, tables read {} times meanwhile",
+             {} outages of a service, network cut {} times; {} records, {} rows compared, tables read {} times meanwhile",
             self.jobs,
             self.runs,
             self.deaths(),
@@ -71,6 +75,7 @@ impl Tally {
             self.stops,
             self.pauses,
             self.outages,
+            self.cuts,
             self.records,
             self.compared,
             self.looks
@@ -84,7 +89,7 @@ pub fn live(plan: &Plan, tally: &mut Tally) -> Result<bool, String> {
     let Some(place) = Place::new(plan.mode, splits, plan.seed) else { return Ok(false) };
     let watch = Watch::start(place.reader(), place.expected.clone());
     let mut life = Life { plan, place, random: Random::new(!plan.seed), run: 0 };
-    let lived = catch_unwind(AssertUnwindSafe(|| life.to_the_end(tally)));
+    let lived = catch_unwind(AssertUnwindSafe(|| life.run_all(tally)));
     let seen = watch.finish();
     tally.looks += seen.times;
     let lived = match (lived, seen.problem) {
@@ -128,7 +133,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    fn to_the_end(&mut self, tally: &mut Tally) -> Result<(), String> {
+    fn run_all(&mut self, tally: &mut Tally) -> Result<(), String> {
         let Fates { running, draining } = &self.plan.fates;
         let step = 1.0 / (running.len() as f64 + 1.0);
         for (i, fate) in running.iter().enumerate() {
@@ -198,7 +203,7 @@ impl Life<'_> {
             }
             std::thread::sleep(LOOK);
         };
-        let mut unavailable = false;
+        let mut gives_up = false;
         let ended = match *fate {
             Fate::Kill(after) => {
                 feed_until(&mut self.place, after, &mut app);
@@ -206,10 +211,13 @@ impl Life<'_> {
             }
             Fate::Failpoint(name, _) => {
                 let clock = SystemClock::new();
-                while app.ended().is_none() && clock.elapsed() < REACH {
-                    let pause = clock.elapsed() + Duration::from_millis(200);
+                // A sink has to have the time to come back.
+                let loses_its_sink = name == "sink.recovering";
+                let look = Duration::from_millis(if loses_its_sink { 4_000 } else { 200 });
+                while app.ended().is_none() && clock.elapsed() < reach(self.plan.mode) {
+                    let pause = clock.elapsed() + look;
                     feed_until(&mut self.place, pause, &mut app);
-                    if name == "sink.recovering" {
+                    if loses_its_sink {
                         self.place.end_sessions();
                     }
                 }
@@ -240,12 +248,35 @@ impl Life<'_> {
                 feed_until(&mut self.place, after + long + after, &mut app);
                 app.kill()
             }
+            Fate::TakenOver(after) => {
+                feed_until(&mut self.place, after, &mut app);
+                app.signal("-STOP");
+                let mut second = self.start(draining, Some(fate), &["--take-over"]);
+                feed_until(&mut self.place, 2 * after + Duration::from_secs(4), &mut second);
+                app.signal("-CONT");
+                tally.pauses += 1;
+                feed_until(&mut self.place, 2 * after + Duration::from_secs(5), &mut second);
+                // Who was shut out ends by itself; which of them that is depends on how far the
+                // first one had got with its start.
+                gives_up = true;
+                app.kill();
+                second.kill()
+            }
+            Fate::Network(after, long) => {
+                feed_until(&mut self.place, after, &mut app);
+                let cuts = self.place.network(true);
+                feed_until(&mut self.place, after + long, &mut app);
+                tally.cuts += self.place.network(false) - cuts;
+                gives_up = true;
+                feed_until(&mut self.place, after + long + Duration::from_secs(2), &mut app);
+                app.kill()
+            }
             Fate::Database(after) | Fate::Broker(after) => {
                 let name = if matches!(fate, Fate::Database(_)) { "postgres" } else { "kafka" };
                 feed_until(&mut self.place, after, &mut app);
                 self.place.outage(name, Duration::from_millis(500));
                 tally.outages += 1;
-                unavailable = true;
+                gives_up = true;
                 feed_until(&mut self.place, after * 2 + Duration::from_secs(5), &mut app);
                 app.kill()
             }
@@ -260,8 +291,9 @@ impl Life<'_> {
             Ended::Code(0) if matches!(fate, Fate::Stop(_) | Fate::Failpoint(..)) => {
                 tally.stops += 1;
             }
-            // It may give up while a service is away, if the next start goes on.
-            Ended::Code(_) if unavailable => {}
+            // It may give up while a service is away, or after another process took over, if the
+            // next start goes on.
+            Ended::Code(_) if gives_up => {}
             ended => {
                 return Err(format!("{fate:?}: it ended with {ended:?}: {}", app.last_words()));
             }

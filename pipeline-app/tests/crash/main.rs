@@ -20,6 +20,7 @@ mod fate;
 mod input;
 mod life;
 mod place;
+mod proxy;
 mod tables;
 mod watch;
 

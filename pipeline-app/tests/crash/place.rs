@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::fate::Mode;
+use super::proxy::Proxy;
 use super::tables::Tables;
 use crate::oracle::generate::{file_content, file_split};
 use crate::oracle::{Expected, InputSplit, Settings, expect};
@@ -37,6 +38,8 @@ struct Services {
     name: String,
     topic: Topic,
     database: Option<Database>,
+    /// In front of the database.
+    proxy: Proxy,
     runtime: Runtime,
 }
 
@@ -63,15 +66,17 @@ impl Place {
                 // A name of its own, so that nothing is left of another process's job.
                 let id = std::process::id();
                 let name = format!("crash-{id}-{seed}");
-                let (topic, database) = runtime.block_on(async {
+                let server = admin.split(['@', '/']).nth(3).unwrap().to_owned();
+                let (topic, database, proxy) = runtime.block_on(async {
                     (
                         Topic::create(&kafka, &name, splits.len()).await,
                         Database::create(&admin, &format!("crash_{id}_{seed}")).await,
+                        Proxy::start(server, seed).await,
                     )
                 });
                 splits.iter_mut().for_each(|split| split.topic = name.clone());
                 let database = Some(database);
-                Kind::Services(Box::new(Services { kafka, name, topic, database, runtime }))
+                Kind::Services(Box::new(Services { kafka, name, topic, database, proxy, runtime }))
             }
         };
         let expected = expect(&splits, &Settings::default());
@@ -105,7 +110,7 @@ impl Place {
             }
             Kind::Services(at) => {
                 set("--kafka-bootstrap-servers", &at.kafka);
-                set("--database-url", &at.url());
+                set("--database-url", &at.url_through_proxy());
                 set("--kafka-input-topic", &at.name);
                 set("--kafka-output-topic", &format!("{}-out", at.name));
                 set("--kafka-group-id", &format!("{}-group", at.name));
@@ -176,6 +181,13 @@ impl Place {
         assert!(run("status").contains(&format!("{name}: running")), "{said}");
     }
 
+    /// Whether the network to PostgreSQL fails from now on; how often it was cut so far.
+    pub fn network(&self, troubled: bool) -> u64 {
+        let Kind::Services(at) = &self.kind else { return 0 };
+        at.proxy.set_troubled(troubled);
+        at.proxy.cuts()
+    }
+
     /// Ends the program's sessions with PostgreSQL.
     pub fn end_sessions(&self) {
         let Kind::Services(at) = &self.kind else { return };
@@ -192,6 +204,13 @@ impl Place {
 impl Services {
     fn url(&self) -> String {
         self.database.as_ref().unwrap().url()
+    }
+
+    fn url_through_proxy(&self) -> String {
+        let url = self.url();
+        let (user, place) = url.split_once('@').unwrap();
+        let (_, database) = place.split_once('/').unwrap();
+        format!("{user}@{}/{database}", self.proxy.address())
     }
 }
 

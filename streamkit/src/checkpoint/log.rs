@@ -13,7 +13,7 @@ use super::protocol::{
 use super::reader::Reader;
 use super::store::{Location, Put, Store};
 use crate::error::{Error, Result};
-use crate::failpoint::{broken, failpoint};
+use crate::failpoint::failpoint;
 use crate::state::Entries;
 use crate::time::Timestamp;
 
@@ -304,8 +304,8 @@ impl CheckpointLog {
 
     fn must_not_be_fenced(&mut self, listing: &Listing) -> Result<()> {
         match is_fenced(listing, &self.ours) {
-            Some(object) if !broken("log.fence") => Err(self.fenced(object)),
-            _ => Ok(()),
+            Some(object) => Err(self.fenced(object)),
+            None => Ok(()),
         }
     }
 

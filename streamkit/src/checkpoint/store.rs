@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 
 use super::protocol::{AfterFailedPut, Listing, Object, Ours, after_failed_put};
 use crate::error::{Error, Result};
-use crate::failpoint::{broken, failpoint};
+use crate::failpoint::failpoint;
 
 /// Where the logs of jobs are.
 #[derive(Debug, Clone)]
@@ -132,8 +132,7 @@ impl Store {
             Object::Fact(_) => ("log.before_fact", "log.after_fact"),
         };
         failpoint(before);
-        let mode = if broken("log.fence") { PutMode::Overwrite } else { PutMode::Create };
-        let options = PutOptions::from(mode);
+        let options = PutOptions::from(PutMode::Create);
         let put = self.objects.put_opts(&path, bytes.clone().into(), options);
         let error = match self.runtime.block_on(put) {
             Ok(_) => {

@@ -283,7 +283,7 @@ impl<T: Data> Input for SourceInput<T> {
             self.open_new_splits()?;
             Barrier::collect(barrier, |all| {
                 for split in &self.splits {
-                    all.splits.insert(split.plan.split.id.clone(), split.entry());
+                    all.splits.insert(split.plan.split.id.clone(), split.checkpointed());
                 }
                 all.passed += 1;
             });
@@ -300,7 +300,7 @@ impl<T: Data> Input for SourceInput<T> {
     }
 
     fn totals(&self, into: &mut Vec<SplitEntry>) {
-        into.extend(self.splits.iter().map(OpenSplit::entry));
+        into.extend(self.splits.iter().map(|split| split.entry(split.position)));
     }
 
     fn status(&self, _: &mut Vec<(Arc<str>, OperatorStatus, u64)>) {}

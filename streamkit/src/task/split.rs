@@ -23,8 +23,8 @@ pub(crate) struct SplitPlan {
     pub(crate) from: Position,
     /// Positions that no batch may straddle: of the checkpoint and of the sinks.
     pub(crate) cuts: Vec<u64>,
-    /// Records below this were counted before the restart.
-    pub(crate) count_from: u64,
+    /// Where the restored state is: the records before have been counted.
+    pub(crate) restored: Position,
     pub(crate) totals: Totals,
     /// Floors that come into force at a position, ascending (rule T9).
     pub(crate) floors: Vec<(u64, Timestamp)>,
@@ -148,7 +148,7 @@ impl<T> OpenSplit<T> {
 
     /// The portion has gone down every branch.
     pub(crate) fn went(&mut self, portion: &Portion<T>) {
-        if portion.first() >= self.plan.count_from {
+        if portion.first() >= self.plan.restored.next {
             for letter in portion.letters.values() {
                 *self.plan.totals.dead.entry(letter.reason.to_string()).or_default() += 1;
             }
@@ -164,10 +164,17 @@ impl<T> OpenSplit<T> {
             || (self.status == ReadStatus::Ended && !self.held && self.stop() == self.batch.next)
     }
 
-    pub(crate) fn entry(&self) -> SplitEntry {
+    /// What a checkpoint says of the split. While a sink is caught up with, the state is ahead of
+    /// the reader.
+    pub(crate) fn checkpointed(&self) -> SplitEntry {
+        let (read, restored) = (self.position, self.plan.restored);
+        self.entry(if read.next < restored.next { restored } else { read })
+    }
+
+    pub(crate) fn entry(&self, position: Position) -> SplitEntry {
         SplitEntry {
             split: self.plan.split.clone(),
-            position: self.position,
+            position,
             start: self.plan.start,
             totals: self.plan.totals.clone(),
         }
