@@ -5,7 +5,7 @@
 mod generate;
 mod model;
 
-use model::{Event, Everything, all_marks, check_conservation, strategy};
+use model::{Event, Everything, Role, all_marks, check_conservation, strategy};
 use proptest::prelude::*;
 use streamkit::JobState;
 use streamkit::prelude::*;
@@ -127,6 +127,48 @@ fn check(splits: &[Vec<Event>], plans: Vec<Plan>, workers: usize) {
             check_conservation(&progress);
         }
     }
+}
+
+/// The reader is behind the state when a sink is: a checkpoint that is made meanwhile has a state
+/// that holds more than has been read, and must say so.
+#[test]
+fn d5_a_checkpoint_made_while_catching_up_is_where_the_state_is() {
+    let event = |id| Event { time: id as i64, user: "u".to_owned(), role: Role::Other, id };
+    let splits = vec![(0..100).map(event).collect::<Vec<_>>()];
+    let part = |n: usize, gate: &Gate| {
+        let (first, rest) = splits[0].split_at(n);
+        ScriptedSource::new([Script::new().emit(first.to_vec()).until(gate).emit(rest.to_vec())])
+    };
+    let (mut outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+    let job = |outputs: &Everything, source: ScriptedSource<Event>| {
+        let job = Job::new("restart");
+        outputs.build(&job.source("events", source, strategy()));
+        job
+    };
+    let config = || {
+        let config = RunConfig::new().at_end(InputEnd::Close).checkpoint_interval(millis(1));
+        config.checkpoints(checkpoints.clone())
+    };
+    // The state gets to record 50, and one sink nowhere.
+    let (gate, slow) = (Gate::new(), Gate::new());
+    outputs.faults = vec![("raw", Fault::SlowUntil(slow.clone())), ("raw", Fault::Panic(1))];
+    let running = Running::start(job(&outputs, part(50, &gate)), config());
+    running.until("all 50 to be read", |p| p.read == 50);
+    let before = running.progress().checkpoint.map_or(0, |checkpoint| checkpoint.number);
+    running.until("checkpoints of it", |p| {
+        p.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.number > before + 1)
+    });
+    slow.open();
+    assert!(running.wait().is_err());
+    outputs.faults.clear();
+    // Read from the start for that sink, and stopped long before record 50.
+    let running = Running::start(job(&outputs, part(10, &gate)), config());
+    running.until("the first 10", |p| {
+        p.sinks.iter().any(|sink| sink.name == "raw" && sink.rows == 10)
+    });
+    running.stop().unwrap();
+    run(job(&outputs, ScriptedSource::splits(splits.clone())), config()).unwrap();
+    outputs.check(&all_marks(&splits));
 }
 
 proptest! {

@@ -354,7 +354,8 @@ impl Coordinator {
             idle: idle.map(|t| t.id).collect(),
             facts: still_needed(&self.facts),
             facts_through: self.log.last_fact(),
-            watermark: self.tracker.watermark(),
+            // While catching up, the restored state is ahead of what is read.
+            watermark: self.tracker.watermark().max(self.restored),
             confirmed: self.confirmed(),
             counted: std::mem::take(&mut collected.counted),
         };

@@ -163,7 +163,7 @@ pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
         start,
         from,
         cuts,
-        count_from: checkpoint.next,
+        restored: checkpoint,
         totals: entry.map_or_else(Totals::default, |entry| entry.totals.clone()),
         floors,
         end,
@@ -256,7 +256,10 @@ mod tests {
                 end: None,
             },
         );
-        assert_eq!((plan.from, plan.cuts, plan.count_from), (position(20), vec![50, 70], 50));
+        assert_eq!(
+            (plan.from, plan.cuts, plan.restored),
+            (position(20), vec![50, 70], position(50))
+        );
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub(crate) struct SplitPlan {
     pub(crate) from: Position,
     /// Positions that no batch may straddle: of the checkpoint and of the sinks.
     pub(crate) cuts: Vec<u64>,
-    /// Records below this were counted before the restart.
-    pub(crate) count_from: u64,
+    /// Where the restored state is: the records before have been counted.
+    pub(crate) restored: Position,
     pub(crate) totals: Totals,
     /// Floors that come into force at a position, ascending (rule T9).
     pub(crate) floors: Vec<(u64, Timestamp)>,
@@ -216,7 +216,7 @@ impl<T: Data> SourceInput<T> {
             }
             let mut rows = BatchBuilder::with_capacity(items.len().min(READ_ROWS));
             let mut dead = BatchBuilder::with_capacity(0);
-            let counted = first >= split.plan.count_from;
+            let counted = first >= split.plan.restored.next;
             let mut reject = |letter: DeadLetter, split: &mut OpenSplit<T>| {
                 split.position.read += 1;
                 if counted {
@@ -285,10 +285,10 @@ impl<T: Data> SourceInput<T> {
         Ok(())
     }
 
-    fn entry(split: &OpenSplit<T>) -> SplitEntry {
+    fn entry(split: &OpenSplit<T>, position: Position) -> SplitEntry {
         SplitEntry {
             split: split.plan.split.clone(),
-            position: split.position,
+            position,
             start: split.plan.start,
             totals: split.plan.totals.clone(),
         }
@@ -335,7 +335,10 @@ impl<T: Data> Input for SourceInput<T> {
             self.open_new_splits()?;
             Barrier::collect(barrier, |all| {
                 for split in &self.splits {
-                    all.splits.insert(split.plan.split.id.clone(), Self::entry(split));
+                    // While a sink is caught up with, the state is ahead of the reader.
+                    let (read, restored) = (split.position, split.plan.restored);
+                    let at = if read.next < restored.next { restored } else { read };
+                    all.splits.insert(split.plan.split.id.clone(), Self::entry(split, at));
                 }
                 all.passed += 1;
             });
@@ -355,7 +358,7 @@ impl<T: Data> Input for SourceInput<T> {
     }
 
     fn totals(&self, into: &mut Vec<SplitEntry>) {
-        into.extend(self.splits.iter().map(Self::entry));
+        into.extend(self.splits.iter().map(|split| Self::entry(split, split.position)));
     }
 
     fn status(&self, _: &mut Vec<(Arc<str>, OperatorStatus, u64)>) {}

@@ -101,7 +101,7 @@ impl Coordinator {
         let split_names = Arc::new(Mutex::new(names));
         let all_splits: Arc<[Arc<Split>]> =
             splits.iter().map(|s| Arc::new(s.plan.split.clone())).collect();
-        let restored_to: Arc<[u64]> = splits.iter().map(|s| s.plan.count_from).collect();
+        let restored_to: Arc<[u64]> = splits.iter().map(|s| s.plan.restored.next).collect();
 
         let old = &found.recovered.manifest.plan;
         prepare_sinks(&mut plan.sinks, &found.progress, &splits, old, &config);
@@ -446,7 +446,7 @@ fn reopen(
     append(found, Fact::Reopened { c: closed })?;
     for split in splits {
         let (id, from) =
-            (split.plan.split.id.clone(), split.plan.from.next.max(split.plan.count_from));
+            (split.plan.split.id.clone(), split.plan.from.next.max(split.plan.restored.next));
         append(found, Fact::Floor { split: id, from, floor: closed })?;
         split.plan.floors.push((from, closed));
         split.plan.end = split.plan.end.filter(|_| end != InputEnd::Wait);
@@ -499,7 +499,7 @@ fn prepare_sinks(
     let was_part = |sink: &dyn SinkCell| old.iter().any(|step| step.name == sink.name());
     for (sink, progress) in sinks.iter_mut().zip(progress) {
         // A sink that is new to the job starts where the state is (rule D12).
-        let at_checkpoint = splits.iter().map(|split| split.plan.count_from);
+        let at_checkpoint = splits.iter().map(|split| split.plan.restored.next);
         let (mut has, mut has_w): (Vec<u64>, _) = (at_checkpoint.collect(), Timestamp::MIN);
         match progress.as_ref().map(|progress| &progress.point) {
             Some(Point::Watermark { w, .. }) => has_w = *w,
