@@ -122,6 +122,11 @@ mod task;
 pub mod prelude;
 pub mod testing;
 
+#[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
+mod protocol_models;
+
 pub use error::{Error, ErrorKind, Result};
 pub use graph::PlanFormat;
 pub use job::Job;

@@ -98,6 +98,55 @@ fn d10_a_crash_while_closing_is_finished_by_the_next_run() {
     }
 }
 
+/// The job was closed, and killed before its last checkpoint: a restart reads what was on time again,
+/// and the floor of reopening must not make that late.
+#[test]
+fn d10_a_floor_of_reopening_begins_at_the_end_that_was_closed() {
+    let first = vec![events([0, 100, 50, 200], 0), events([30], 10)];
+    let mut more = first.clone();
+    more[1].extend(events([210, 230, 500], 20));
+    for sink in ["tumbling rows", "sessions rows", "users rows"] {
+        for n in 1..4 {
+            let (mut outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+            outputs.faults = vec![(sink, Fault::BreakAfterCommit(n))];
+            let config = || config(InputEnd::Close, &checkpoints).checkpoint_interval(hours(1));
+            let job = everything(&outputs, ScriptedSource::splits(first.clone()));
+            let _ = run(job, config());
+            outputs.faults.clear();
+            for _ in 0..2 {
+                let job = everything(&outputs, ScriptedSource::splits(more.clone()));
+                run(job, config().reopen(true)).unwrap();
+            }
+            let mut floored = marks(&more[0], &[(more[0].len(), 240)]);
+            floored.extend(marks(&more[1], &[(1, 240)]));
+            outputs.check(&floored);
+        }
+    }
+}
+
+/// A run that was to close its input has let the watermark pass a split that had ended. It was
+/// stopped, and the next runs keep the input open.
+#[test]
+fn d10_a_run_that_is_kept_open_after_a_bounded_one_has_floors() {
+    let (outputs, checkpoints, gate) = (Everything::new(), Checkpoints::shared(), Gate::new());
+    let first = vec![events([0, 100, 150], 0), events([5], 10)];
+    let script = Script::new().emit(first[0][..2].to_vec()).until(&gate);
+    let source = [script.emit(first[0][2..].to_vec()), Script::new().emit(first[1].clone())];
+    let job = everything(&outputs, ScriptedSource::new(source));
+    let running = Running::start(job, config(InputEnd::Close, &checkpoints));
+    running.until("split 1 to be passed", |p| p.watermark == Some(at(90)) && p.read == 3);
+    running.stop().unwrap();
+    let job = everything(&outputs, ScriptedSource::splits(first.clone()));
+    run(job, config(InputEnd::KeepOpen, &checkpoints)).unwrap();
+    let mut more = first.clone();
+    more[1].extend(events([20, 95, 300], 20));
+    let job = everything(&outputs, ScriptedSource::splits(more.clone()));
+    run(job, config(InputEnd::Close, &checkpoints)).unwrap();
+    let mut expected = marks(&more[0], &[]);
+    expected.extend(marks(&more[1], &[(1, 90)]));
+    outputs.check(&expected);
+}
+
 /// The input is closed and every sink behind windows has everything, but one behind no window.
 #[test]
 fn d10_a_sink_that_was_slow_when_the_job_closed_gets_the_rest() {

@@ -21,6 +21,8 @@ const LAYERS: &[&[&str]] = &[
     &["stream"],
     &["job"],
     &["prelude", "testing"],
+    // Tests only.
+    &["fuzz_tests", "protocol_models"],
 ];
 
 /// Crates that only one place may use.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::checkpoint::manifest::{Confirmed, Fact, PlanStep, SplitEntry, Totals};
 use crate::error::ErrorKind;
+use crate::fuzz_tests::fuzz;
 use crate::record::{Position, Split, SplitId};
 use crate::time::Timestamp;
 
@@ -182,4 +183,79 @@ proptest! {
         let _ = Input::new(&garbage).varint();
         prop_assert!(decode_fact(&garbage).is_err());
     }
+}
+
+/// Whatever is read was written like this: no damaged object is taken for another one.
+#[test]
+fn fuzz_checkpoint() {
+    let whole = encode(&checkpoint()).unwrap();
+    let empty = encode(&Checkpoint { changes: vec![], ..checkpoint() }).unwrap();
+    let corpus = [whole, empty];
+    fuzz("checkpoint", &corpus, |bytes| {
+        let _ = header_bytes(bytes);
+        let _ = decode_manifest(bytes);
+        if decode(bytes).is_ok() {
+            assert!(corpus.iter().any(|seed| seed == bytes), "{}", bytes.escape_ascii());
+        }
+    });
+}
+
+/// Behind a checksum that holds, too: what is read would be written again.
+#[test]
+fn fuzz_state_block() {
+    let whole = encode(&checkpoint()).unwrap();
+    let header = header_bytes(&whole).unwrap();
+    let block = whole[header + 8..whole.len() - 8].to_vec();
+    fuzz("state_block", &[block, b"\x01m\0".to_vec()], |bytes| {
+        let Ok((operator, changes)) = decode_block(&mut Input::new(bytes)) else { return };
+        let mut again = vec![];
+        put_bytes(&mut again, operator.as_bytes());
+        put_varint(&mut again, changes.len() as u64);
+        changes.iter().for_each(|change| put_change(&mut again, change));
+        let read = decode_block(&mut Input::new(&again)).unwrap();
+        assert_eq!(read, (operator, changes));
+    });
+}
+
+#[test]
+fn fuzz_checkpoint_header() {
+    let manifest = serde_json::to_vec(&checkpoint().manifest).unwrap();
+    fuzz("checkpoint_header", &[manifest], |bytes| {
+        // Sealed as if it had been written: only JSON and the manifest's own rules are left.
+        let mut object = [MAGIC.as_slice(), &FORMAT.to_le_bytes()].concat();
+        object.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        object.extend_from_slice(&0u32.to_le_bytes());
+        let mut seal = Seal::default();
+        seal.put(&mut object);
+        object.extend_from_slice(bytes);
+        seal.put(&mut object);
+        object.extend_from_slice(TRAILER);
+        let Ok(read) = decode(&object) else { return };
+        assert!(read.manifest.format == FORMAT && read.manifest.base <= read.manifest.number);
+        assert_eq!(decode(&encode(&read).unwrap()).unwrap(), read);
+    });
+}
+
+#[test]
+fn fuzz_fact() {
+    let floor =
+        Fact::Floor { split: SplitId::new("t/1"), from: 7, floor: Timestamp::from_micros(9) };
+    let facts = [
+        Fact::Idle { split: SplitId::new("t/1"), at: 7 },
+        floor,
+        Fact::EndReached,
+        Fact::GivenUp { split: SplitId::new("t/1"), at: 7, reason: "panic".into() },
+    ];
+    let corpus: Vec<_> = facts.iter().map(|fact| encode_fact("job", 12, fact).unwrap()).collect();
+    fuzz("fact", &corpus, |bytes| {
+        if decode_fact(bytes).is_ok() {
+            assert!(corpus.iter().any(|seed| seed == bytes), "{}", bytes.escape_ascii());
+        }
+        // Sealed as if it had been written.
+        let line = &bytes[..bytes.len().saturating_sub(FACT_SEAL)];
+        let sealed = [line, fact_seal(line).as_bytes()].concat();
+        let Ok(read) = decode_fact(&sealed) else { return };
+        let again = encode_fact(&read.job, read.number, &read.content).unwrap();
+        assert_eq!(decode_fact(&again).unwrap(), read);
+    });
 }

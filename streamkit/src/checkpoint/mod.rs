@@ -27,7 +27,7 @@ mod log;
 #[cfg(test)]
 mod log_tests;
 mod manifest;
-mod protocol;
+pub(crate) mod protocol;
 mod reader;
 mod store;
 

@@ -16,29 +16,29 @@ const MOST_INCREMENTS: u64 = 20;
 
 /// The numbers of the objects in a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// Number and bytes.
-    pub(super) checkpoints: BTreeMap<u64, u64>,
-    pub(super) facts: BTreeSet<u64>,
+    pub(crate) checkpoints: BTreeMap<u64, u64>,
+    pub(crate) facts: BTreeSet<u64>,
 }
 
 /// The newest objects that this process knows of: read at recovery, or written by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Ours {
-    pub(super) checkpoint: Option<u64>,
+pub(crate) struct Ours {
+    pub(crate) checkpoint: Option<u64>,
     /// 0 if there was no fact yet.
-    pub(super) fact: u64,
+    pub(crate) fact: u64,
 }
 
 /// An object, by kind and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Object {
+pub(crate) enum Object {
     Checkpoint(u64),
     Fact(u64),
 }
 
 /// The number of the checkpoint after this one. The first is 0.
-pub(super) fn next_number(newest: Option<u64>) -> u64 {
+pub(crate) fn next_number(newest: Option<u64>) -> u64 {
     newest.map_or(0, |number| number.saturating_add(1))
 }
 
@@ -47,7 +47,7 @@ pub(super) fn next_number(newest: Option<u64>) -> u64 {
 /// Asked after every put. A process that was stopped for long may find a number free because the
 /// object was collected meanwhile; its put succeeds, and this finds out. A fact counts too: this
 /// process did not know of it, and may have decided otherwise.
-pub(super) fn is_fenced(listing: &Listing, ours: &Ours) -> Option<Object> {
+pub(crate) fn is_fenced(listing: &Listing, ours: &Ours) -> Option<Object> {
     let checkpoint = listing.checkpoints.last_key_value().map(|(&number, _)| number);
     let fact = listing.facts.last().copied();
     match (checkpoint, fact) {
@@ -59,34 +59,34 @@ pub(super) fn is_fenced(listing: &Listing, ours: &Ours) -> Option<Object> {
 
 /// A base, and the increments on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chain {
-    pub(super) base: u64,
-    pub(super) base_bytes: u64,
-    pub(super) increments: u64,
-    pub(super) increment_bytes: u64,
+pub(crate) struct Chain {
+    pub(crate) base: u64,
+    pub(crate) base_bytes: u64,
+    pub(crate) increments: u64,
+    pub(crate) increment_bytes: u64,
 }
 
 impl Chain {
-    pub(super) fn new(base: u64, base_bytes: u64) -> Self {
+    pub(crate) fn new(base: u64, base_bytes: u64) -> Self {
         Self { base, base_bytes, increments: 0, increment_bytes: 0 }
     }
 
     /// With one more increment.
-    pub(super) fn and(self, bytes: u64) -> Self {
+    pub(crate) fn and(self, bytes: u64) -> Self {
         let increment_bytes = self.increment_bytes.saturating_add(bytes);
         Self { increments: self.increments.saturating_add(1), increment_bytes, ..self }
     }
 
     /// Whether the next checkpoint should be a base: replaying the increments would cost more than
     /// reading one, or there are too many of them.
-    pub(super) fn base_is_due(self) -> bool {
+    pub(crate) fn base_is_due(self) -> bool {
         self.increments >= MOST_INCREMENTS || self.increment_bytes > self.base_bytes
     }
 }
 
 /// Which checkpoint a job goes on from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(crate) enum Choice {
     /// There is no checkpoint: start from nothing.
     Empty,
     /// Its header is damaged. It is the newest, so falling back would take back what it decided.
@@ -104,7 +104,7 @@ pub(super) enum Choice {
 /// `seen` has every checkpoint in the log, with `None` for a damaged header. Checkpoints of another
 /// lineage than the newest's, and ones with a gap between their base and themselves, are no
 /// candidates: the former belong to a job that was given up, the latter cannot be restored.
-pub(super) fn choose(
+pub(crate) fn choose(
     seen: &BTreeMap<u64, Option<Manifest>>,
     fits: impl Fn(&Manifest) -> bool,
 ) -> Choice {
@@ -129,11 +129,11 @@ fn gap<T>(seen: &BTreeMap<u64, T>, manifest: &Manifest) -> Option<u64> {
 
 /// What retention needs to know of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) number: u64,
-    pub(super) base: u64,
-    pub(super) created: Timestamp,
-    pub(super) facts_through: u64,
+pub(crate) struct Kept {
+    pub(crate) number: u64,
+    pub(crate) base: u64,
+    pub(crate) created: Timestamp,
+    pub(crate) facts_through: u64,
 }
 
 /// The checkpoints to keep:
@@ -145,7 +145,7 @@ pub(super) struct Kept {
 /// - whatever one of these builds on, down to its base.
 ///
 /// Asking again later never needs one that was dropped before.
-pub(super) fn which_to_keep(all: &[Kept], now: Timestamp) -> BTreeSet<u64> {
+pub(crate) fn which_to_keep(all: &[Kept], now: Timestamp) -> BTreeSet<u64> {
     let mut by_number: Vec<&Kept> = all.iter().collect();
     by_number.sort_by_key(|kept| kept.number);
     let young = now.saturating_sub(KEPT_FOR);
@@ -168,7 +168,7 @@ pub(super) fn which_to_keep(all: &[Kept], now: Timestamp) -> BTreeSet<u64> {
 
 /// The fact objects that can go: contained in each of the newest ten checkpoints. (The newest alone
 /// would do, unless a person has to remove it because its disk damaged it.)
-pub(super) fn facts_to_drop(all: &[Kept], facts: &BTreeSet<u64>) -> Vec<u64> {
+pub(crate) fn facts_to_drop(all: &[Kept], facts: &BTreeSet<u64>) -> Vec<u64> {
     let mut by_number: Vec<&Kept> = all.iter().collect();
     by_number.sort_by_key(|kept| kept.number);
     let newest = by_number.iter().rev().take(NEWEST_KEPT);
@@ -178,7 +178,7 @@ pub(super) fn facts_to_drop(all: &[Kept], facts: &BTreeSet<u64>) -> Vec<u64> {
 
 /// What became of an object whose put failed for another reason than that its name was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AfterFailedPut {
+pub(crate) enum AfterFailedPut {
     /// It is not there: the same put can be tried again.
     TryAgain,
     /// It is there, but perhaps not durable: recovery must decide, this process cannot go on.
@@ -189,7 +189,7 @@ pub(super) enum AfterFailedPut {
 
 /// `found`: whether the name is taken now, and then whether by our bytes. `None`: that cannot be
 /// found out.
-pub(super) fn after_failed_put(found: Option<Option<bool>>) -> AfterFailedPut {
+pub(crate) fn after_failed_put(found: Option<Option<bool>>) -> AfterFailedPut {
     match found {
         Some(None) => AfterFailedPut::TryAgain,
         Some(Some(false)) => AfterFailedPut::Fenced,

@@ -100,4 +100,20 @@ mod tests {
         }
         assert!(Progress::from_json("{}").is_err());
     }
+
+    #[test]
+    fn fuzz_progress() {
+        let position = Position { next: 7, high: Some(Timestamp::MIN), ..Position::default() };
+        let positions = Point::Positions(BTreeMap::from([(SplitId::new("t/0"), position)]));
+        let noted = BTreeMap::from([(SplitId::new("a"), 3)]);
+        let w = Point::Watermark { groups: (0, 255), w: Timestamp::from_micros(60), noted };
+        let text = |point| Progress { point, rows: 12 }.to_json().into_bytes();
+        crate::fuzz_tests::fuzz("progress", &[text(positions), text(w)], |bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            match Progress::from_json(text) {
+                Ok(read) => assert_eq!(Progress::from_json(&read.to_json()).unwrap(), read),
+                Err(error) => assert_eq!(error.kind(), crate::ErrorKind::Corrupt),
+            }
+        });
+    }
 }

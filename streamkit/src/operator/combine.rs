@@ -126,6 +126,10 @@ impl KeyedOperator<Partial> for Combine {
         self.next.control(control, cx)
     }
 
+    fn highest_undelivered(&self) -> Option<Timestamp> {
+        self.results.highest()
+    }
+
     fn highest_pending(&self) -> Option<Timestamp> {
         self.sums.last_key_value().map(|(&end, _)| self.panes.fire_time(end))
     }

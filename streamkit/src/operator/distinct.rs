@@ -192,6 +192,10 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
         self.next.control(control, cx)
     }
 
+    fn highest_undelivered(&self) -> Option<Timestamp> {
+        self.results.highest()
+    }
+
     fn highest_pending(&self) -> Option<Timestamp> {
         self.counts.last_key_value().map(|(&end, _)| self.panes.fire_time(end))
     }

@@ -80,6 +80,9 @@ pub(crate) trait KeyedOperator<T>: Send {
     /// The highest fire time of what is open.
     fn highest_pending(&self) -> Option<Timestamp>;
 
+    /// The highest fire time of what has fired and is not known to be delivered.
+    fn highest_undelivered(&self) -> Option<Timestamp>;
+
     /// Writes what changed. Everything a restart needs is in it.
     fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()>;
 

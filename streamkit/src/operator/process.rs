@@ -272,6 +272,10 @@ where
         self.next.control(control, cx)
     }
 
+    fn highest_undelivered(&self) -> Option<Timestamp> {
+        self.results.highest()
+    }
+
     fn highest_pending(&self) -> Option<Timestamp> {
         let last = |state: &KeyState<T, P::State>| {
             let timer = state.timer.filter(|_| !state.again);

@@ -112,6 +112,11 @@ impl<R: State> Results<R> {
         self.waiting.get(self.emitted).map(|waiting| waiting.fire_time)
     }
 
+    /// The fire time of the last result that is not known to be delivered.
+    pub(crate) fn highest(&self) -> Option<Timestamp> {
+        self.waiting.back().map(|waiting| waiting.fire_time)
+    }
+
     /// Drops what has been delivered.
     pub(crate) fn prune(&mut self) {
         let committed = self.acks.committed();

@@ -250,6 +250,10 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
         self.next.control(control, cx)
     }
 
+    fn highest_undelivered(&self) -> Option<Timestamp> {
+        self.results.highest()
+    }
+
     fn highest_pending(&self) -> Option<Timestamp> {
         self.live
             .iter()

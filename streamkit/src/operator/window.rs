@@ -292,6 +292,10 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
         self.next.control(control, cx)
     }
 
+    fn highest_undelivered(&self) -> Option<Timestamp> {
+        self.results.highest()
+    }
+
     fn highest_pending(&self) -> Option<Timestamp> {
         self.open_ends().last().map(|&end| self.panes.fire_time(end))
     }

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use self::discover::Discovered;
 use super::config::{InputEnd, RunConfig};
 use super::handle::Outside;
-use super::recovery::{Facts, still_needed};
+use super::recovery::{Facts, closes_at, still_needed};
 use crate::checkpoint::{Checkpoint, CheckpointLog, FORMAT, Fact, Manifest, PlanStep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
@@ -330,15 +330,11 @@ impl Coordinator {
                         barrier.collected.lock().unwrap_or_else(PoisonError::into_inner);
                     collected.pending
                 };
-                // Closed before a crash: it is finished with the same watermark.
                 let closed = Facts::of(&self.facts).closed;
-                let pending =
-                    pending.max(closed.filter(|closed| *closed > self.tracker.watermark()));
-                match pending {
+                match closes_at(pending, closed, self.tracker.watermark()) {
                     // Rule D10: one final watermark, durable before anything is decided by it.
                     // Results may open windows of a second aggregate, hence the next round.
                     Some(c) => {
-                        let c = c.max(self.tracker.watermark());
                         if closed.is_none_or(|closed| c > closed) {
                             self.fact(Fact::Closed { c })?;
                         }

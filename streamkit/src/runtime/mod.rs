@@ -3,7 +3,7 @@
 mod config;
 mod coordinator;
 mod handle;
-mod recovery;
+pub(crate) mod recovery;
 mod sink_cell;
 mod sink_task;
 mod source_cell;

@@ -177,6 +177,35 @@ pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
     }
 }
 
+/// Rule D10: the last watermark of an input that is being closed, or none if everything has fired.
+/// `closed`: it was closed before a crash, and is finished with the same one.
+pub(crate) fn closes_at(
+    pending: Option<Timestamp>,
+    closed: Option<Timestamp>,
+    watermark: Timestamp,
+) -> Option<Timestamp> {
+    let c = pending.max(closed.filter(|closed| *closed > watermark))?;
+    Some(c.max(watermark))
+}
+
+/// Rule D10: a closed job goes on, with the time of closing as the floor of every split, from the end
+/// that it was closed at: what comes before that was on time. `splits` are these ends, and the new
+/// ones of a bounded run.
+///
+/// The order matters, since a crash may come after any of these facts: the job counts as closed until
+/// all floors are durable, and takes its new ends only then.
+pub(crate) fn reopening(closed: Timestamp, splits: &[(SplitId, u64, Option<u64>)]) -> Vec<Fact> {
+    let floors = splits.iter().map(|(split, from, _)| {
+        let split = split.clone();
+        Fact::Floor { split, from: *from, floor: closed }
+    });
+    let ends = splits.iter().filter_map(|(split, _, end)| {
+        let split = split.clone();
+        Some(Fact::End { split, end: (*end)? })
+    });
+    floors.chain([Fact::Reopened { c: closed }]).chain(ends).collect()
+}
+
 /// Refuses a sink whose target was emptied, or is another one (rule D6).
 pub(crate) fn lost_progress(job: &str, sink: &str, checkpoint: u64) -> Error {
     Error::user(format!(
@@ -286,6 +315,25 @@ mod tests {
         let kept = still_needed(&facts);
         assert_eq!(kept.len(), 4, "the first idleness was ended by a floor");
         assert_eq!(Facts::of(&kept), read);
+    }
+
+    /// A crash may come after any fact: what is durable by then must not open closed windows again.
+    #[test]
+    fn d10_a_job_counts_as_reopened_when_its_floors_are_durable() {
+        let splits = [(SplitId::new("a"), 3, Some(5)), (SplitId::new("b"), 4, None)];
+        let closed = Fact::Closed { c: at(60) };
+        let ends = [Fact::End { split: SplitId::new("a"), end: 3 }, Fact::EndReached];
+        let before: Vec<Fact> = ends.into_iter().chain([closed]).collect();
+        let facts = reopening(at(60), &splits);
+        for n in 0..=facts.len() {
+            let all: Vec<Fact> = before.iter().chain(&facts[..n]).cloned().collect();
+            let known = Facts::of(&all);
+            let has_floors = known.floors.len() == 2;
+            assert!(known.closed.is_some() || has_floors, "after {n} facts");
+            let new_end = known.ends.get(&SplitId::new("a")) == Some(&5);
+            assert!(known.closed.is_none() || !new_end, "after {n} facts");
+        }
+        assert_eq!(facts.len(), 4);
     }
 
     #[test]

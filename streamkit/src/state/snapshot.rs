@@ -155,6 +155,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -171,5 +173,55 @@ mod tests {
         };
         assert_eq!(keys(0, 255), [b"b".to_vec(), b"a4".to_vec()]);
         assert_eq!(keys(2, 9), [b"a4".to_vec()]);
+    }
+
+    /// Groups and keys of a small world, so that changes meet.
+    fn changes() -> impl Strategy<Value = Vec<Change>> {
+        let key = || proptest::collection::vec(0u8..3, 0..4);
+        let change = prop_oneof![
+            (0u8..4, key(), any::<u8>()).prop_map(|(group, key, v)| Change::Put {
+                group,
+                key,
+                value: vec![v]
+            }),
+            (0u8..4, key()).prop_map(|(group, key)| Change::Delete { group, key }),
+            (0u8..4, 0u8..4, key())
+                .prop_map(|(a, b, prefix)| Change::DeletePrefix { groups: (a, b), prefix }),
+        ];
+        proptest::collection::vec(change, 0..60)
+    }
+
+    proptest! {
+        /// A base at any moment and the increments after it are the same as all changes, and as a
+        /// plain map, in which every entry is looked at.
+        #[test]
+        fn a_base_and_its_increments_are_the_state(changes in changes(), at in 0usize..60) {
+            let mut plain: BTreeMap<(u8, Vec<u8>), Vec<u8>> = BTreeMap::new();
+            let mut all = Entries::default();
+            let mut base = Entries::default();
+            for (i, change) in changes.iter().enumerate() {
+                if i == at {
+                    for (group, key, value) in all.reader((0, 255)).iter() {
+                        let (key, value) = (key.to_vec(), value.to_vec());
+                        base.apply(Change::Put { group, key, value });
+                    }
+                }
+                all.apply(change.clone());
+                if i >= at {
+                    base.apply(change.clone());
+                }
+                match change.clone() {
+                    Change::Put { group, key, value } => drop(plain.insert((group, key), value)),
+                    Change::Delete { group, key } => drop(plain.remove(&(group, key))),
+                    Change::DeletePrefix { groups: (a, b), prefix } => {
+                        plain.retain(|(g, key), _| *g < a || *g > b || !key.starts_with(&prefix));
+                    }
+                }
+            }
+            if at < changes.len() {
+                prop_assert_eq!(&base, &all);
+            }
+            prop_assert_eq!(all.map, plain);
+        }
     }
 }

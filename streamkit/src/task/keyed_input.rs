@@ -187,7 +187,10 @@ impl<T: Data> KeyedInput<T> {
                 }
                 BarrierKind::Tick => named.operator.tick(&self.keys, cx)?,
                 BarrierKind::Drain => {
-                    let pending = named.operator.highest_pending();
+                    // What had fired before a restart waits for the watermark to get there again.
+                    let fired = named.operator.highest_undelivered();
+                    let fired = fired.filter(|fire_time| *fire_time > self.watermark);
+                    let pending = named.operator.highest_pending().max(fired);
                     barrier.collect(|all| all.pending = all.pending.max(pending));
                 }
             }

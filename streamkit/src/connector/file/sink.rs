@@ -314,3 +314,25 @@ fn one_line(buffer: &mut Vec<u8>, mut start: usize) {
 fn unclaimed() -> Error {
     Error::internal("a file was written to before `recover`")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_sidecar() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.progress");
+        let text = |s: &str| s.to_owned();
+        let (lineage, job, sink) = (text("l"), text("j"), text("s"));
+        let sidecar =
+            Sidecar { format: 1, length: 70, progress: None, lineage, owner: 3, job, sink };
+        let corpus = [durable::seal(&sidecar).into_bytes()];
+        crate::fuzz_tests::fuzz("sidecar", &corpus, |bytes| {
+            fs::write(&path, bytes).unwrap();
+            if let Ok(read) = durable::read_sealed::<Sidecar>("the progress file", &path) {
+                assert_eq!(read.as_ref(), Some(&sidecar));
+            }
+        });
+    }
+}

@@ -242,4 +242,28 @@ mod tests {
         let error = manifests.newest().unwrap_err().to_string();
         assert!(error.contains("00000000000000000007.json is damaged"), "{error}");
     }
+
+    #[test]
+    fn fuzz_lake_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifests = manifests(&folder);
+        let path = manifests.path(7, "json");
+        let entry = Entry { staged: "a".to_owned(), path: "d=1/a".to_owned(), rows: 1, bytes: 2 };
+        let corpus =
+            [seal(&manifest("a")), seal(&Manifest { files: vec![entry], ..manifest("b") })];
+        let corpus = corpus.map(String::into_bytes);
+        crate::fuzz_tests::fuzz("lake_manifest", &corpus, |bytes| {
+            fs::write(&path, bytes).unwrap();
+            if manifests.newest().is_ok() {
+                let line = |of: &[u8]| of.split(|b| *b == b'\n').next().unwrap().to_vec();
+                assert!(corpus.iter().any(|seed| line(seed) == line(bytes)));
+            }
+            // Sealed as if it had been written.
+            let json = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+            let Ok(read) = serde_json::from_slice::<Manifest>(json) else { return };
+            fs::write(&path, seal(&read)).unwrap();
+            let again = manifests.newest();
+            assert!(read.format != 1 || again.unwrap() == Some((7, read)));
+        });
+    }
 }

@@ -301,6 +301,24 @@ mod tests {
         table.check().unwrap();
     }
 
+    /// What passes the check is an identifier that needs no quoting; what the database reports may be
+    /// anything, and stays one identifier.
+    #[test]
+    fn fuzz_identifier() {
+        let seeds = ["counts", "_a1", "a\"b", "a\"; DROP TABLE x; --", "Größe", "\"\""];
+        let seeds = seeds.map(|seed| seed.as_bytes().to_vec());
+        crate::fuzz_tests::fuzz("identifier", &seeds, |bytes| {
+            let name = String::from_utf8_lossy(bytes);
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            assert!(check_name("table", &name).is_err() || (plain && !name.is_empty()), "{name:?}");
+            let quoted = quoted(&name);
+            let inner = quoted.strip_prefix('"').and_then(|q| q.strip_suffix('"')).unwrap();
+            // Read as SQL does: a quote within is always two.
+            assert_eq!(inner.replace("\"\"", "").matches('"').count(), 0, "{quoted}");
+            assert_eq!(inner.replace("\"\"", "\""), name);
+        });
+    }
+
     #[test]
     fn a_key_must_be_there_and_comparable() {
         assert!(problem(&table()).contains("has no key"));

@@ -25,7 +25,7 @@ use crate::runtime::config::{Checkpoints, InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
 use crate::runtime::recovery::{
     Facts, PlannedSplit, SplitFacts, fits, lost_progress, plan_differences, plan_split,
-    refuse_closed,
+    refuse_closed, reopening,
 };
 use crate::task::{
     Gauges, GivenUps, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared, WorkerStatus,
@@ -81,7 +81,7 @@ impl Coordinator {
                 // It was interrupted between closing and the end.
                 config.end = InputEnd::Close;
             } else if config.reopen {
-                reopen(&mut found, &mut splits, closed, config.end)?;
+                reopen(&mut found, &mut splits, &facts, closed, config.end)?;
             } else {
                 return Err(refuse_closed(&job, closed, &more));
             }
@@ -399,17 +399,16 @@ fn find_splits(
                 // Whether there is more than when it was closed; nothing is decided by it yet.
                 (InputEnd::Wait, _) if facts.closed.is_some() => source.end(&split).ok(),
                 (_, _) if facts.closed.is_some() => Some(source.end(&split)?),
-                (InputEnd::Wait, Some(end)) if !facts.end_reached => {
+                (InputEnd::Wait | InputEnd::KeepOpen, Some(end)) if !facts.end_reached => {
                     // The bounded run before may have let the watermark pass the split (rule T9).
                     let floors = facts.floors.entry(split.id.clone()).or_default();
-                    if floors.iter().all(|(from, _)| *from != end) {
-                        let floor =
-                            found.recovered.manifest.watermark.max(highest_w(&found.progress));
+                    let floor = found.recovered.manifest.watermark.max(highest_w(&found.progress));
+                    if !floors.iter().any(|(from, has)| *from == end && *has >= floor) {
                         floors.push((end, floor));
                         floors.sort_unstable();
                         append(found, Fact::Floor { split: split.id.clone(), from: end, floor })?;
                     }
-                    None
+                    Some(end).filter(|_| config.end == InputEnd::KeepOpen)
                 }
                 (InputEnd::Wait, _) => None,
                 (_, Some(end)) if !facts.end_reached => Some(end),
@@ -456,26 +455,26 @@ fn append(found: &mut Found, fact: Fact) -> Result<()> {
     Ok(())
 }
 
-/// Rule D10: a closed job goes on, with the time of closing as the floor of every split.
+/// Makes the facts of [`reopening`] durable, and puts them into the plans.
 fn reopen(
     found: &mut Found,
     splits: &mut [PlannedSplit],
+    facts: &Facts,
     closed: Timestamp,
     end: InputEnd,
 ) -> Result<()> {
     tracing::warn!(%closed, "the job is reopened: records before that time are late");
-    append(found, Fact::Reopened { c: closed })?;
+    let mut all = vec![];
     for split in splits {
-        let (id, from) =
-            (split.plan.split.id.clone(), split.plan.from.next.max(split.plan.restored.next));
-        append(found, Fact::Floor { split: id, from, floor: closed })?;
-        split.plan.floors.push((from, closed));
-        split.plan.end = split.plan.end.filter(|_| end != InputEnd::Wait);
-        if let Some(end) = split.plan.end {
-            append(found, Fact::End { split: split.plan.split.id.clone(), end })?;
-        }
+        let plan = &mut split.plan;
+        // A split that came after the closing has its floor from first sight.
+        let from = facts.ends.get(&plan.split.id).copied().unwrap_or(plan.start);
+        plan.floors.push((from, closed));
+        plan.floors.sort_unstable();
+        plan.end = plan.end.filter(|_| end != InputEnd::Wait);
+        all.push((plan.split.id.clone(), from, plan.end));
     }
-    Ok(())
+    reopening(closed, &all).into_iter().try_for_each(|fact| append(found, fact))
 }
 
 /// Every sink behind windows has every result up to here.
