@@ -1,6 +1,7 @@
 //! The coordinator: one thread that recovers the job, starts its threads, and decides everything
 //! that is not in the data: checkpoints, ticks, idleness, the end.
 
+mod recover;
 mod setup;
 mod watch;
 

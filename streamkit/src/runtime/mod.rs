@@ -3,6 +3,7 @@
 mod config;
 mod coordinator;
 mod handle;
+mod plan;
 mod recovery;
 mod sink_cell;
 mod sink_task;

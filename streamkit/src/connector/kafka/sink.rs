@@ -163,7 +163,7 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         let transactions = Transactions::start(properties, &self.transactional_id, self.max_bytes)?;
         let stored = ledger::read(properties, &self.target.progress_topic(), &self.key)?;
         if let Some(stored) = &stored {
-            if stored.lineage != claim.lineage {
+            if stored.progress.is_some() && stored.lineage != claim.lineage {
                 return Err(Error::fenced(format!(
                     "topic {} holds progress of lineage {} for {}, and the job is of lineage {}: \
                      it was written by another job of the same name, or by this one before its \
@@ -172,7 +172,8 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
                     stored.lineage,
                     self.key,
                     claim.lineage
-                )));
+                ))
+                .of_lineage(&stored.lineage));
             }
             if self.superseded(stored) {
                 return Err(Error::fenced(format!(

@@ -231,7 +231,8 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
                  or the database is not the one that belongs to this job",
                 file = self.database.path().display(),
                 ours = claim.lineage,
-            )));
+            ))
+            .of_lineage(&lineage));
         };
         let progress = progress.as_deref().map(Progress::from_json).transpose()?;
         self.lease = Some(Lease { owner, version });
