@@ -6,7 +6,10 @@ use tokio::runtime::Runtime;
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Environment, Machine};
 use crate::status::{self, LastMinute, screen};
-use crate::{generate_command, health, http, logging, reset, run, show, signals, summary};
+use crate::{
+    checkpoint_command, dlq, generate_command, health, http, logging, reset, run, show, signals,
+    summary,
+};
 
 /// Does what was asked for.
 ///
@@ -25,6 +28,8 @@ pub fn execute(cli: &Cli) -> Result<()> {
         }
         Some(Command::Reset(args)) => reset::reset(&config, args),
         Some(Command::Health) => health::check(&config),
+        Some(Command::Checkpoint(command)) => checkpoint_command::checkpoint(&config, command),
+        Some(Command::Dlq(command)) => dlq::dlq(&config, command),
         Some(Command::Config(ConfigCommand::Show)) => {
             print!("{}", config::show(&config, &layers));
             Ok(())

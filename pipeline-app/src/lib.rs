@@ -9,9 +9,12 @@
 //!                                                               └ summary  what is left at the end
 //! ```
 
+mod ask;
+pub mod checkpoint_command;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod dlq;
 pub mod generate;
 pub mod generate_command;
 pub mod health;

@@ -4,11 +4,12 @@
 //! job makes, and no job may be at work on it.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::ask::confirmed;
 use crate::cli::ResetArgs;
 use crate::config::{Config, ModeKind};
 use crate::text::bytes;
@@ -42,7 +43,7 @@ pub fn reset(config: &Config, args: &ResetArgs) -> Result<()> {
              checkpoints it refuses to start, until they are cleared, too."
         );
     }
-    if !args.yes && !confirmed()? {
+    if !args.yes && !confirmed("Delete?", "nothing was deleted")? {
         bail!("nothing was deleted");
     }
     for path in &found {
@@ -50,17 +51,6 @@ pub fn reset(config: &Config, args: &ResetArgs) -> Result<()> {
     }
     println!("Deleted.");
     Ok(())
-}
-
-fn confirmed() -> Result<bool> {
-    if !io::stdin().is_terminal() {
-        bail!("nothing was deleted: nobody can be asked here; say --yes");
-    }
-    print!("Delete? [y/N] ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// What the job has made in a folder.
@@ -79,7 +69,7 @@ fn find(data_dir: &Path) -> Result<Vec<PathBuf>> {
         ("lake", |name| name.starts_with("event_date=") || name == "_SUCCESS"),
         ("lake.staging", |name| matches!(name, "parts" | "manifests" | "locks")),
         ("topics", |name| name.contains(".jsonl")),
-        ("checkpoints", |name| name == "user-activity"),
+        ("checkpoints", |name| name == crate::job::JOB),
     ];
     for (name, is_ours) in folders {
         let path = at(name);

@@ -151,7 +151,8 @@ fn check_changed(splits: &[Vec<Event>], outputs: &Outputs, checkpoints: &Checkpo
     assert_eq!(of_sessions(&outputs.sessions.rows()), model.results, "what is kept is exact");
     let whole = |of: &str, start: i64| start * 1_000_000 >= begins(checkpoints, of);
     let rows = outputs.tumbling.rows();
-    let size = |row: &&Windowed<String, Vec<u64>>| second(row.window.end) - second(row.window.start);
+    let size =
+        |row: &&Windowed<String, Vec<u64>>| second(row.window.end) - second(row.window.start);
     let new: Vec<_> = rows.iter().filter(|row| size(row) == 40).cloned().collect();
     let mut model = model::windowed(&events, 40, 40, 0).results;
     model.retain(|(start, _, _), _| whole("tumbling", *start));
@@ -177,7 +178,7 @@ fn ids(events: &Collect<Event>) -> BTreeSet<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, max_shrink_time: 20_000, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, max_shrink_time: 20_000, ..Default::default() })]
 
     #[test]
     fn d12_no_window_of_a_changed_plan_is_incomplete(
@@ -216,7 +217,8 @@ fn some_splits() -> Vec<Vec<Event>> {
 fn d12_a_changed_plan_is_refused_with_a_list_and_nothing_is_touched() {
     let (splits, outputs, checkpoints) = (some_splits(), Outputs::default(), Checkpoints::shared());
     let first = |config| run(&splits, &outputs, Version::First, Interruption::None, config);
-    run(&splits, &outputs, Version::First, Interruption::Stop(50), config(&checkpoints, 2)).unwrap();
+    run(&splits, &outputs, Version::First, Interruption::Stop(50), config(&checkpoints, 2))
+        .unwrap();
     let before = checkpoints.inspect("changing").unwrap().list().unwrap();
     let refused = run(
         &splits,
@@ -244,9 +246,9 @@ fn d12_a_changed_plan_is_refused_with_a_list_and_nothing_is_touched() {
 #[test]
 fn d6_a_lost_checkpoint_folder_is_refused_and_rebuilt() {
     let (splits, outputs, checkpoints) = (some_splits(), Outputs::default(), Checkpoints::shared());
-    run(&splits, &outputs, Version::First, Interruption::Stop(50), config(&checkpoints, 2)).unwrap();
-    let lineage =
-        checkpoints.inspect("changing").unwrap().list().unwrap().pop().unwrap().lineage;
+    run(&splits, &outputs, Version::First, Interruption::Stop(50), config(&checkpoints, 2))
+        .unwrap();
+    let lineage = checkpoints.inspect("changing").unwrap().list().unwrap().pop().unwrap().lineage;
     let lost = Checkpoints::shared();
     let start = |config| run(&splits, &outputs, Version::First, Interruption::None, config);
     let error = start(config(&lost, 2)).unwrap_err();
@@ -283,7 +285,8 @@ fn d6_a_job_is_rebuilt_within_its_log_with_the_same_rows() {
 fn d6_an_emptied_sink_is_refused_and_goes_on_with_a_gap() {
     let (splits, mut outputs, checkpoints) =
         (some_splits(), Outputs::default(), Checkpoints::shared());
-    run(&splits, &outputs, Version::First, Interruption::Stop(50), config(&checkpoints, 2)).unwrap();
+    run(&splits, &outputs, Version::First, Interruption::Stop(50), config(&checkpoints, 2))
+        .unwrap();
     let (raw, tumbling) = (ids(&outputs.raw), outputs.tumbling.rows());
     (outputs.raw, outputs.tumbling) = (Collect::new(), Collect::new());
     let start = |config| run(&splits, &outputs, Version::First, Interruption::None, config);
@@ -293,9 +296,9 @@ fn d6_an_emptied_sink_is_refused_and_goes_on_with_a_gap() {
     assert!(error.contains("--accept-gap \"tumbling rows\""), "{error}");
     let error = start(config(&checkpoints, 2).accept_gap("war")).unwrap_err();
     assert!(error.contains("no such sink; its sinks are \"raw\", "), "{error}");
-    // It crashes before the sinks have committed anything: the gap stays accepted.
+    // It crashes, perhaps before the sinks have committed anything: the gap stays accepted.
     let gaps = || config(&checkpoints, 2).accept_gap("raw").accept_gap("tumbling rows");
-    let broken = run(&splits, &outputs, Version::First, Interruption::Panic(50), gaps());
+    let broken = run(&splits, &outputs, Version::First, Interruption::Panic(80), gaps());
     assert!(broken.unwrap_err().contains("poisoned"));
     start(config(&checkpoints, 2)).unwrap();
     let rest = ids(&outputs.raw);
@@ -309,9 +312,8 @@ fn d6_an_emptied_sink_is_refused_and_goes_on_with_a_gap() {
 #[test]
 fn d12_a_sink_that_comes_back_lacks_what_fired_meanwhile() {
     let (splits, outputs, checkpoints) = (some_splits(), Outputs::default(), Checkpoints::shared());
-    let second = |interruption, config| {
-        run(&splits, &outputs, Version::Second, interruption, config)
-    };
+    let second =
+        |interruption, config| run(&splits, &outputs, Version::Second, interruption, config);
     second(Interruption::Stop(30), config(&checkpoints, 2)).unwrap();
     let without = |percent, config| {
         let outputs = Outputs { added: Collect::new(), ..outputs.clone() };

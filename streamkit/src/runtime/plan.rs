@@ -168,10 +168,7 @@ pub(crate) fn summary(differences: &[Difference]) -> String {
 /// The first instant at which a window may start whose records the operator sees all of, and whose
 /// results no sink believes to have: after every record that was read before the checkpoint or went
 /// to a position sink, and after every W.
-pub(crate) fn first_whole_start(
-    chosen: &Manifest,
-    progress: &[Option<Progress>],
-) -> Timestamp {
+pub(crate) fn first_whole_start(chosen: &Manifest, progress: &[Option<Progress>]) -> Timestamp {
     let mut passed = chosen.splits.iter().filter_map(|entry| entry.position.high).max();
     for progress in progress.iter().flatten() {
         passed = passed.max(match &progress.point {
@@ -179,9 +176,8 @@ pub(crate) fn first_whole_start(
             Point::Positions(positions) => positions.values().filter_map(|at| at.high).max(),
         });
     }
-    passed.map_or(Timestamp::MIN, |passed| {
-        passed.saturating_add(std::time::Duration::from_micros(1))
-    })
+    passed
+        .map_or(Timestamp::MIN, |passed| passed.saturating_add(std::time::Duration::from_micros(1)))
 }
 
 /// From when on each operator of a plan has results, where it began in the middle: what was decided

@@ -54,9 +54,11 @@ pub(super) fn recover(
     let mut stored = vec![];
     for sink in &mut plan.sinks {
         let claimed = open_sink(sink.as_mut(), &lineage, setting);
-        stored.push(claimed.map_err(|error| match manifests.is_empty() && error.lineage().is_some() {
-            true => no_checkpoints(job, sink.name(), log.folder(), error),
-            false => error,
+        stored.push(claimed.map_err(|error| {
+            match manifests.is_empty() && error.lineage().is_some() {
+                true => no_checkpoints(job, sink.name(), log.folder(), error),
+                false => error,
+            }
         })?);
     }
     // A target that was emptied: refused, or accepted as a gap.
@@ -166,7 +168,10 @@ fn change(
     let names = |plan: &[PlanStep]| -> BTreeSet<String> {
         plan.iter().map(|step| step.name.clone()).collect()
     };
-    if begin.is_empty() && gone.is_empty() && adopting.is_empty() && names(&chosen.plan) == names(steps)
+    if begin.is_empty()
+        && gone.is_empty()
+        && adopting.is_empty()
+        && names(&chosen.plan) == names(steps)
     {
         return Ok(());
     }
