@@ -263,6 +263,10 @@ fn rebuild(log: &mut CheckpointLog, plan: &mut Plan, setting: Setting<'_>) -> Re
         Some((newest, _)) => newest.lineage.clone(),
         None => lineage_of_sinks(plan, setting)?,
     };
+    // Before anything is written: another process that runs the job holds them, and goes on.
+    for sink in &mut plan.sinks {
+        open_sink(sink.as_mut(), &lineage, setting)?;
+    }
     let facts = kept_by_rebuild(before.map(|(_, facts)| facts).unwrap_or_default());
     let starts = Facts::of(&facts).splits;
     let known: Vec<Split> = starts.iter().map(|(split, _)| split.clone()).collect();
