@@ -7,8 +7,8 @@ use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Environment, Machine};
 use crate::status::{self, LastMinute, screen};
 use crate::{
-    checkpoint_command, dlq, generate_command, health, http, logging, reset, run, show, signals,
-    summary,
+    checkpoint_command, dlq, generate_command, health, http, lock, logging, reset, run, show,
+    signals, summary,
 };
 
 /// Does what was asked for.
@@ -44,6 +44,7 @@ fn runtime() -> Result<Runtime> {
 /// Runs the job until its input ends or it is told to stop, and says how it went.
 async fn run_job(config: &Config) -> Result<()> {
     screen::write(|| println!("{}", config.mode.why));
+    let _lock = lock::take(config)?;
     let listener = config.ui_bind.map(http::bind).transpose()?;
     let last_minute = LastMinute::new();
     let run = summary::Run::prepare(config);

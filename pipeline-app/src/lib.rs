@@ -20,6 +20,8 @@ pub mod generate_command;
 pub mod health;
 pub mod http;
 pub mod job;
+mod kafka_error;
+pub mod lock;
 pub mod logging;
 pub mod metrics_text;
 pub mod model;

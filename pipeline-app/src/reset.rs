@@ -69,7 +69,7 @@ fn find(data_dir: &Path) -> Result<Vec<PathBuf>> {
         ("lake", |name| name.starts_with("event_date=") || name == "_SUCCESS"),
         ("lake.staging", |name| matches!(name, "parts" | "manifests" | "locks")),
         ("topics", |name| name.contains(".jsonl")),
-        ("checkpoints", |name| name == crate::job::JOB),
+        ("checkpoints", |name| name.strip_suffix(".lock").unwrap_or(name) == crate::job::JOB),
     ];
     for (name, is_ours) in folders {
         let path = at(name);
@@ -123,7 +123,7 @@ fn all(folder: &Path, is_ours: fn(&str) -> bool) -> Result<bool> {
 fn held(found: &[PathBuf]) -> Result<()> {
     let mut locks = vec![];
     for path in found {
-        if path.is_dir() && !path.ends_with("lake") && !path.ends_with("checkpoints") {
+        if path.is_dir() && !path.ends_with("lake") {
             files(path, &mut |file| {
                 if file.extension().is_some_and(|extension| extension == "lock") {
                     locks.push(file.to_owned());
@@ -187,7 +187,7 @@ mod tests {
         folder
     }
 
-    const OURS: [(&str, &str); 8] = [
+    const OURS: [(&str, &str); 9] = [
         ("stream_data.db", "SQLite format 3\0..."),
         ("stream_data.db-wal", "w"),
         ("lake/event_date=2026-01-01/a.parquet", "PAR1"),
@@ -195,6 +195,7 @@ mod tests {
         ("topics/enriched_activity.jsonl", "{}"),
         ("topics/enriched_activity.jsonl.lock", ""),
         ("checkpoints/user-activity/checkpoint-0000000001", "x"),
+        ("checkpoints/user-activity.lock", "process 1"),
         ("notes.txt", "mine"),
     ];
 

@@ -21,6 +21,7 @@ use super::letter::Letter;
 use super::redriven::{MOST, Ranges};
 use crate::config::{KafkaConfig, Topics};
 use crate::job::JOB;
+use crate::kafka_error::no_client;
 use crate::show::topic::{Quiet, client, consumer, partitions};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -121,7 +122,7 @@ impl Redrive {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .create()
-            .context("the Kafka client cannot be made: look at KAFKA_PROP_*")?;
+            .map_err(no_client)?;
         producer.init_transactions(PATIENCE).with_context(|| {
             format!("no transaction can be begun at {} (KAFKA_BOOTSTRAP_SERVERS)", kafka.bootstrap)
         })?;

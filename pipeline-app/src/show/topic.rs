@@ -12,6 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::records::{Record, members};
 use crate::config::KafkaConfig;
+use crate::kafka_error::no_client;
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ pub(crate) fn consumer(kafka: &KafkaConfig) -> Result<BaseConsumer<Quiet>> {
         .set("enable.partition.eof", "true")
         .set("isolation.level", "read_committed")
         .create_with_context(Quiet)
-        .context("the Kafka client cannot be made: look at KAFKA_PROP_*")
+        .map_err(no_client)
 }
 
 /// The partitions of a topic; none, if there is no such topic.
