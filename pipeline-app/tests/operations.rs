@@ -356,7 +356,7 @@ async fn f90_a_running_job_serves_no_password() {
         let log = fs::File::create(path.join("log")).unwrap();
         let job = job.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let job = Running(job);
-        until("rows", || get(port, "/api/v1/progress").filter(|p| p.contains("postgresql")));
+        until("rows", || get(port, "/api/v1/progress").filter(|p| p.contains("postgres table")));
         let paths =
             ["/", "/healthz", "/readyz", "/metrics", "/api/v1/progress", "/config", "/none"];
         let mut served: String = paths.iter().filter_map(|path| get(port, path)).collect();
