@@ -40,9 +40,89 @@ pub enum Command {
     Reset(ResetArgs),
     /// Ask a running job whether it is ready; exit code 0 or 1 (for containers)
     Health,
+    /// Look into the checkpoints, whether the job runs or not
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+    /// Look at dead letters, and send them back
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// Settings
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// What can be done with checkpoints.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CheckpointCommand {
+    /// List the kept checkpoints
+    Ls,
+    /// Show what a checkpoint says: positions, facts, plan, totals, sizes of states
+    Show(CheckpointShowArgs),
+    /// Read every checkpoint and check that it can be restored; exit code 0 or 1
+    Verify,
+}
+
+/// Which checkpoint is shown, and how.
+#[derive(Debug, Clone, Args)]
+pub struct CheckpointShowArgs {
+    /// Its number [the newest]
+    #[arg(value_name = "N")]
+    pub number: Option<u64>,
+    /// As JSON, with all facts and all floors ever set; times are microseconds since 1970
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be done with dead letters.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DlqCommand {
+    /// List dead letters, the newest first
+    List(DlqListArgs),
+    /// Send dead letters back to the input topic, each once, however often it is said
+    Redrive(DlqRedriveArgs),
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DlqArgs {
+    /// Only those with this reason
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+    /// Only those in this partition of the dead letters' topic
+    #[arg(long, value_name = "N")]
+    pub partition: Option<i32>,
+    /// Only those from this offset on, as `list` shows it
+    #[arg(long, value_name = "OFFSET")]
+    pub from: Option<u64>,
+    /// Only those up to this offset, which is included
+    #[arg(long, value_name = "OFFSET")]
+    pub to: Option<u64>,
+}
+
+/// What is listed.
+#[derive(Debug, Clone, Args)]
+pub struct DlqListArgs {
+    /// Which dead letters.
+    #[command(flatten)]
+    pub which: DlqArgs,
+    /// How many
+    #[arg(long, short = 'n', default_value_t = 20, value_name = "N")]
+    pub limit: usize,
+}
+
+/// What is sent back.
+#[derive(Debug, Clone, Args)]
+pub struct DlqRedriveArgs {
+    /// Which dead letters.
+    #[command(flatten)]
+    pub which: DlqArgs,
+    /// Write the values as lines to this new file (- is the standard output), to be read with
+    /// --input; nothing is sent, and nothing remembered
+    #[arg(long = "output", value_name = "FILE")]
+    pub to_file: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
 }
 
 /// What can be done with settings.
@@ -116,6 +196,16 @@ pub struct RunArgs {
     /// Take the outputs over from a copy that still holds them
     #[arg(long)]
     pub take_over: bool,
+    /// Compute all state anew, from the first record; outputs keep what they have
+    #[arg(long)]
+    pub rebuild: bool,
+    /// Go on although this sink lacks results: its target was emptied, or it was left out for a
+    /// while; can be given several times
+    #[arg(long, value_name = "SINK")]
+    pub accept_gap: Vec<String>,
+    /// Let the state of this operator go, which is gone or has changed; can be given several times
+    #[arg(long, value_name = "NAME")]
+    pub allow_dropped_state: Vec<String>,
     /// Write the final figures to this file
     #[arg(long, value_name = "FILE")]
     pub summary_json: Option<PathBuf>,
@@ -269,6 +359,9 @@ impl Cli {
             args.keep_open |= run.keep_open;
             args.reopen |= run.reopen;
             args.take_over |= run.take_over;
+            args.rebuild |= run.rebuild;
+            args.accept_gap.extend(run.accept_gap.iter().cloned());
+            args.allow_dropped_state.extend(run.allow_dropped_state.iter().cloned());
             args.summary_json = run.summary_json.clone().or(args.summary_json);
         }
         args

@@ -6,7 +6,10 @@ use tokio::runtime::Runtime;
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Environment, Machine};
 use crate::status::{self, LastMinute, screen};
-use crate::{generate_command, health, http, logging, reset, run, show, signals, summary};
+use crate::{
+    checkpoint_command, dlq, generate_command, health, http, lock, logging, reset, run, show,
+    signals, summary,
+};
 
 /// Does what was asked for.
 ///
@@ -25,6 +28,8 @@ pub fn execute(cli: &Cli) -> Result<()> {
         }
         Some(Command::Reset(args)) => reset::reset(&config, args),
         Some(Command::Health) => health::check(&config),
+        Some(Command::Checkpoint(command)) => checkpoint_command::checkpoint(&config, command),
+        Some(Command::Dlq(command)) => dlq::dlq(&config, command),
         Some(Command::Config(ConfigCommand::Show)) => {
             print!("{}", config::show(&config, &layers));
             Ok(())
@@ -39,6 +44,7 @@ fn runtime() -> Result<Runtime> {
 /// Runs the job until its input ends or it is told to stop, and says how it went.
 async fn run_job(config: &Config) -> Result<()> {
     screen::write(|| println!("{}", config.mode.why));
+    let _lock = lock::take(config)?;
     let listener = config.ui_bind.map(http::bind).transpose()?;
     let last_minute = LastMinute::new();
     let run = summary::Run::prepare(config);

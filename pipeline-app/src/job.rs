@@ -12,6 +12,9 @@ use crate::model::Activity;
 use crate::rows::{ActiveUsers, PageViewCount, UserSession};
 use crate::status::LastMinute;
 
+/// The job's name, under which its checkpoints and its progress are stored.
+pub const JOB: &str = "user-activity";
+
 /// An event and the moment at which the job processed it.
 #[derive(Debug, Clone)]
 pub struct Processed {
@@ -77,7 +80,7 @@ pub fn user_activity(
     times: Times,
     last_minute: &LastMinute,
 ) -> Job {
-    let job = Job::new("user-activity");
+    let job = Job::new(JOB);
     let mut watermarks =
         WatermarkStrategy::bounded_out_of_orderness(times.watermark_delay, time_of)
             .max_future(times.max_future);

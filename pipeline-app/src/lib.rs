@@ -9,14 +9,19 @@
 //!                                                               └ summary  what is left at the end
 //! ```
 
+mod ask;
+pub mod checkpoint_command;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod dlq;
 pub mod generate;
 pub mod generate_command;
 pub mod health;
 pub mod http;
 pub mod job;
+mod kafka_error;
+pub mod lock;
 pub mod logging;
 pub mod metrics_text;
 pub mod model;

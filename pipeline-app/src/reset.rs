@@ -4,11 +4,12 @@
 //! job makes, and no job may be at work on it.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::ask::confirmed;
 use crate::cli::ResetArgs;
 use crate::config::{Config, ModeKind};
 use crate::text::bytes;
@@ -42,7 +43,7 @@ pub fn reset(config: &Config, args: &ResetArgs) -> Result<()> {
              checkpoints it refuses to start, until they are cleared, too."
         );
     }
-    if !args.yes && !confirmed()? {
+    if !args.yes && !confirmed("Delete?", "nothing was deleted")? {
         bail!("nothing was deleted");
     }
     for path in &found {
@@ -50,17 +51,6 @@ pub fn reset(config: &Config, args: &ResetArgs) -> Result<()> {
     }
     println!("Deleted.");
     Ok(())
-}
-
-fn confirmed() -> Result<bool> {
-    if !io::stdin().is_terminal() {
-        bail!("nothing was deleted: nobody can be asked here; say --yes");
-    }
-    print!("Delete? [y/N] ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// What the job has made in a folder.
@@ -79,7 +69,7 @@ fn find(data_dir: &Path) -> Result<Vec<PathBuf>> {
         ("lake", |name| name.starts_with("event_date=") || name == "_SUCCESS"),
         ("lake.staging", |name| matches!(name, "parts" | "manifests" | "locks")),
         ("topics", |name| name.contains(".jsonl")),
-        ("checkpoints", |name| name == "user-activity"),
+        ("checkpoints", |name| name.strip_suffix(".lock").unwrap_or(name) == crate::job::JOB),
     ];
     for (name, is_ours) in folders {
         let path = at(name);
@@ -133,7 +123,7 @@ fn all(folder: &Path, is_ours: fn(&str) -> bool) -> Result<bool> {
 fn held(found: &[PathBuf]) -> Result<()> {
     let mut locks = vec![];
     for path in found {
-        if path.is_dir() && !path.ends_with("lake") && !path.ends_with("checkpoints") {
+        if path.is_dir() && !path.ends_with("lake") {
             files(path, &mut |file| {
                 if file.extension().is_some_and(|extension| extension == "lock") {
                     locks.push(file.to_owned());
@@ -197,7 +187,7 @@ mod tests {
         folder
     }
 
-    const OURS: [(&str, &str); 8] = [
+    const OURS: [(&str, &str); 9] = [
         ("stream_data.db", "SQLite format 3\0..."),
         ("stream_data.db-wal", "w"),
         ("lake/event_date=2026-01-01/a.parquet", "PAR1"),
@@ -205,6 +195,7 @@ mod tests {
         ("topics/enriched_activity.jsonl", "{}"),
         ("topics/enriched_activity.jsonl.lock", ""),
         ("checkpoints/user-activity/checkpoint-0000000001", "x"),
+        ("checkpoints/user-activity.lock", "process 1"),
         ("notes.txt", "mine"),
     ];
 

@@ -54,7 +54,7 @@ fn topic(config: &Config, kafka: &KafkaConfig) -> KafkaSource {
 
 /// How the job is run.
 pub fn run_config(config: &Config) -> RunConfig {
-    RunConfig::new()
+    let mut run = RunConfig::new()
         .workers(config.workers)
         .checkpoints(Checkpoints::Directory(config.checkpoint_path.clone()))
         .checkpoint_interval(config.checkpoint_interval)
@@ -63,7 +63,15 @@ pub fn run_config(config: &Config) -> RunConfig {
         .at_end(config.end)
         .reopen(config.reopen)
         .take_over(config.take_over)
-        .instance(&config.instance)
+        .rebuild(config.rebuild)
+        .instance(&config.instance);
+    for sink in &config.accept_gap {
+        run = run.accept_gap(sink);
+    }
+    for operator in &config.allow_dropped_state {
+        run = run.allow_dropped_state(operator);
+    }
+    run
 }
 
 /// Starts the job. It stops by its handle, or by itself where its input ends.

@@ -15,6 +15,11 @@ pub(crate) fn number(n: u64) -> String {
     text
 }
 
+/// Writes to the standard output. A reader that has seen enough, such as `head`, is no error.
+pub(crate) fn print(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+}
+
 /// The text, with blanks up to a width in characters.
 pub(crate) fn pad(text: &str, width: usize) -> String {
     format!("{text:<width$}")

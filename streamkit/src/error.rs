@@ -38,6 +38,7 @@ struct Inner {
     message: String,
     step: Option<String>,
     origin: Option<String>,
+    lineage: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -49,6 +50,7 @@ impl Error {
             message: message.into(),
             step: None,
             origin: None,
+            lineage: None,
             source: None,
         }))
     }
@@ -110,6 +112,19 @@ impl Error {
     pub fn on_record(mut self, origin: impl Into<String>) -> Self {
         self.0.origin.get_or_insert_with(|| origin.into());
         self
+    }
+
+    /// Says that a target was refused because its progress is of this lineage: so a job that has
+    /// lost its checkpoints can be rebuilt around it.
+    #[must_use]
+    pub fn of_lineage(mut self, lineage: &str) -> Self {
+        self.0.lineage = Some(lineage.to_owned());
+        self
+    }
+
+    /// The lineage of the progress that was refused, if that is why.
+    pub fn lineage(&self) -> Option<&str> {
+        self.0.lineage.as_deref()
     }
 
     /// Whose fault it is.

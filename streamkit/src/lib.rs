@@ -88,7 +88,7 @@
 //! [`connector`] (where records come from and go to), [`time`] (what time means for them),
 //! [`stream`] (what can be done with them), [`operator`] and [`window`] (how it is done), [`data`]
 //! (what may travel, be a key, be state). [`RunConfig`] says how a job is run, [`JobHandle`] stops
-//! and watches it, [`Job::describe`] prints its plan. The [`prelude`] has what a job is written with.
+//! and watches it, [`Job::describe`] prints its plan, [`checkpoint`] looks into what it has stored. The [`prelude`] has what a job is written with.
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
@@ -110,7 +110,7 @@ pub mod window;
 
 pub mod connector;
 
-mod checkpoint;
+pub mod checkpoint;
 mod flow;
 mod graph;
 mod job;

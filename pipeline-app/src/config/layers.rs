@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use config::{File, FileFormat, Value, ValueKind};
 
 use super::settings::{PROPERTIES, PROPERTY_ENV, SETTINGS, by_key, did_you_mean};
@@ -84,7 +84,9 @@ impl Layers {
             .add_source(File::from_str(text, FileFormat::Toml))
             .build()
             .and_then(|parsed| parsed.cache.into_table())
-            .with_context(|| format!("{} is not valid TOML", path.display()))?;
+            .map_err(|e| {
+                anyhow!("{} is not valid TOML: {}", path.display(), without_line(&e.to_string()))
+            })?;
         let mut flat = BTreeMap::new();
         for (key, value) in parsed {
             flatten(&key, value, &mut flat)
@@ -131,6 +133,22 @@ impl Layers {
             self.set(key, text, Origin::Flag);
         }
     }
+}
+
+/// The parser's message without the line that it shows: that may hold a password.
+fn without_line(message: &str) -> String {
+    let shows = |line: &&str| {
+        line.trim_start()
+            .trim_start_matches(|c: char| c.is_ascii_digit())
+            .trim_start()
+            .starts_with('|')
+    };
+    let said: Vec<&str> = message
+        .lines()
+        .filter(|line| !shows(line) && !line.trim().is_empty())
+        .map(str::trim)
+        .collect();
+    said.join(": ")
 }
 
 /// Tables in tables as `a.b.c`, lists as `a,b`.
@@ -189,7 +207,7 @@ fn read_dot_env(path: &Path) -> Result<BTreeMap<String, String>> {
     let problem = |e: dotenvy::Error| match e {
         // The line itself may hold a password.
         dotenvy::Error::LineParse(_, at) => {
-            anyhow::anyhow!(".env has a line that is not NAME=VALUE (character {at} of the line)")
+            anyhow!(".env has a line that is not NAME=VALUE (character {at} of the line)")
         }
         other => anyhow::Error::new(other).context(".env cannot be read"),
     };

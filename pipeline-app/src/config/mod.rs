@@ -85,6 +85,12 @@ pub struct Config {
     pub reopen: bool,
     /// Whether sinks are taken from another copy that holds them.
     pub take_over: bool,
+    /// Whether the state is computed anew.
+    pub rebuild: bool,
+    /// The sinks that go on with a gap.
+    pub accept_gap: Vec<String>,
+    /// The operators whose state may go.
+    pub allow_dropped_state: Vec<String>,
     /// Where the final figures are written.
     pub summary_json: Option<PathBuf>,
 }

@@ -79,6 +79,9 @@ pub fn resolve(layers: &Layers, cli: &Cli, machine: Machine) -> Result<Config> {
         },
         reopen: run.reopen,
         take_over: run.take_over,
+        rebuild: run.rebuild,
+        accept_gap: run.accept_gap,
+        allow_dropped_state: run.allow_dropped_state,
         summary_json: run.summary_json,
     })
 }

@@ -19,6 +19,7 @@ use super::Target;
 use super::plan::{Place, Plan};
 use crate::config::KafkaConfig;
 use crate::generate::GeneratedSpan;
+use crate::kafka_error::no_client;
 
 /// How long the brokers may take to answer, and to take what is left at the end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,7 +74,7 @@ impl Topic {
         });
         let producer = client
             .create_with_context(Deliveries { failure: Arc::clone(&failure) })
-            .context("the Kafka client cannot be made: look at KAFKA_PROP_*")?;
+            .map_err(no_client)?;
         Ok(Self { producer, failure, topic: place.topic.clone() })
     }
 
@@ -146,9 +147,7 @@ fn client(kafka: &KafkaConfig, base: &[(&str, &str)]) -> ClientConfig {
 fn ensure(place: &Place, plan: &Plan) -> Result<()> {
     let Place { kafka, topic, partitions } = place;
     // A consumer does not create what it asks for, a producer might.
-    let consumer: BaseConsumer = client(kafka, &[])
-        .create()
-        .context("the Kafka client cannot be made: look at KAFKA_PROP_*")?;
+    let consumer: BaseConsumer = client(kafka, &[]).create().map_err(no_client)?;
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).with_context(|| {
         format!("no answer from the brokers {} (KAFKA_BOOTSTRAP_SERVERS)", kafka.bootstrap)
     })?;
@@ -171,7 +170,8 @@ fn ensure(place: &Place, plan: &Plan) -> Result<()> {
 }
 
 fn create(kafka: &KafkaConfig, topic: &str, partitions: u32, plan: &Plan) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = client(kafka, &[]).create()?;
+    let admin: AdminClient<DefaultClientContext> =
+        client(kafka, &[]).create().map_err(no_client)?;
     let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
     // As many replicas as the brokers' default.
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));

@@ -4,14 +4,15 @@ mod lake;
 mod records;
 mod table;
 mod tables;
-mod topic;
+pub(crate) mod topic;
 
 use anyhow::Result;
 
 use crate::cli::{ShowArgs, Shown};
 use crate::config::{Config, KafkaConfig, Topics};
+use crate::text::print;
 use records::View;
-use table::Table;
+pub(crate) use table::Table;
 
 /// Prints what was asked for.
 ///
@@ -19,8 +20,7 @@ use table::Table;
 /// If it cannot be read, or is not there: what to do.
 pub async fn show(config: &Config, args: &ShowArgs) -> Result<()> {
     let table = table(config, args).await?;
-    // A reader that has seen enough, such as `head`, is no error.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), table.to_string().as_bytes());
+    print(&table.to_string());
     Ok(())
 }
 

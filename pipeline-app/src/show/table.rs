@@ -9,7 +9,7 @@ const WIDEST: usize = 48;
 
 /// A table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// The columns' names, and whether they hold numbers.
     columns: Vec<(String, bool)>,
     rows: Vec<Vec<String>>,
@@ -17,7 +17,7 @@ pub(super) struct Table {
 
 impl Table {
     /// A table with these columns; the names of those with numbers end in `#`.
-    pub(super) fn new<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn new<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
         let column = |name: &str| match name.strip_suffix('#') {
             Some(name) => (name.to_owned(), true),
             None => (name.to_owned(), false),
@@ -26,7 +26,7 @@ impl Table {
     }
 
     /// Adds a row.
-    pub(super) fn push(&mut self, row: impl IntoIterator<Item = String>) {
+    pub(crate) fn push(&mut self, row: impl IntoIterator<Item = String>) {
         self.rows.push(row.into_iter().collect());
     }
 }

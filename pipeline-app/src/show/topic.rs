@@ -12,6 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::records::{Record, members};
 use crate::config::KafkaConfig;
+use crate::kafka_error::no_client;
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,7 +21,7 @@ const MARGIN: i64 = 200;
 
 /// Logs no errors: that a partition has been read to its end is one to the client, and others come
 /// back from calls.
-struct Quiet;
+pub(crate) struct Quiet;
 
 impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -30,31 +31,49 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// The newest records, the newest first.
-pub(super) fn newest(kafka: &KafkaConfig, topic: &str, limit: usize) -> Result<Vec<Record>> {
+/// A client of the cluster.
+pub(crate) fn client(kafka: &KafkaConfig) -> ClientConfig {
     let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &kafka.bootstrap);
+    for (name, value) in &kafka.properties {
+        client.set(name, value);
+    }
     client
-        .set("bootstrap.servers", &kafka.bootstrap)
+}
+
+/// A consumer that joins no group and sees what is committed.
+pub(crate) fn consumer(kafka: &KafkaConfig) -> Result<BaseConsumer<Quiet>> {
+    client(kafka)
         // The client wants a name even where no group is joined.
         .set("group.id", "pipeline-app-show")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed");
-    for (name, value) in &kafka.properties {
-        client.set(name, value);
-    }
-    let consumer: BaseConsumer<Quiet> = client
+        .set("isolation.level", "read_committed")
         .create_with_context(Quiet)
-        .context("the Kafka client cannot be made: look at KAFKA_PROP_*")?;
+        .map_err(no_client)
+}
+
+/// The partitions of a topic; none, if there is no such topic.
+pub(crate) fn partitions(
+    consumer: &BaseConsumer<Quiet>,
+    kafka: &KafkaConfig,
+    topic: &str,
+) -> Result<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).with_context(|| {
         format!("no answer from the brokers {} (KAFKA_BOOTSTRAP_SERVERS)", kafka.bootstrap)
     })?;
-    let partitions: Vec<i32> = metadata
+    Ok(metadata
         .topics()
         .iter()
         .filter(|found| found.name() == topic && found.error().is_none())
         .flat_map(|found| found.partitions().iter().map(|partition| partition.id()))
-        .collect();
+        .collect())
+}
+
+/// The newest records, the newest first.
+pub(super) fn newest(kafka: &KafkaConfig, topic: &str, limit: usize) -> Result<Vec<Record>> {
+    let consumer = consumer(kafka)?;
+    let partitions = partitions(&consumer, kafka, topic)?;
     if partitions.is_empty() {
         bail!("there is no topic {topic} at {}: a job that has run has made it", kafka.bootstrap);
     }

@@ -71,13 +71,56 @@ impl CheckpointLog {
         })
     }
 
-    /// The kept checkpoints, oldest first.
+    /// Where the log is, for messages.
+    pub(crate) fn folder(&self) -> &str {
+        self.reader.store.folder()
+    }
+
+    /// The kept checkpoints, oldest first. An older one whose header is damaged is left out: no
+    /// recovery takes it.
     ///
     /// # Errors
-    /// If the log cannot be read, or a header is damaged.
+    /// If the log cannot be read, or the header of the newest is damaged.
     pub(crate) fn manifests(&self) -> Result<Vec<Manifest>> {
         let listing = self.reader.store.list()?;
-        listing.checkpoints.iter().map(|(&n, &size)| self.reader.manifest(n, size)).collect()
+        let seen = self.reader.manifests(&listing)?;
+        if let Some((&newest, None)) = seen.last_key_value() {
+            let size = listing.checkpoints.get(&newest).copied().unwrap_or(0);
+            // Reads it again, for the error that says what is wrong.
+            self.reader.manifest(newest, size)?;
+        }
+        Ok(seen.into_values().flatten().collect())
+    }
+
+    /// Gets ready to append a checkpoint that takes up nothing of those before it, damaged ones
+    /// included. Returns the newest that can be read, with the facts since, for what is still of
+    /// use in them.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or a fact is damaged.
+    pub(crate) fn start_over(&mut self) -> Result<Option<(Manifest, Vec<Fact>)>> {
+        let listing = self.reader.store.list()?;
+        let seen = self.reader.manifests(&listing)?;
+        let newest = seen.values().rev().flatten().next().cloned();
+        let through = newest.as_ref().map_or(0, |newest| newest.facts_through);
+        let facts = newest.as_ref().map(|newest| self.facts(newest, &listing)).transpose()?;
+        self.kept = seen.into_iter().map(|(n, manifest)| (n, manifest.map(kept))).collect();
+        self.ready(&listing, through);
+        Ok(newest.zip(facts))
+    }
+
+    /// The facts that a checkpoint contains, and those appended since.
+    fn facts(&self, newest: &Manifest, listing: &Listing) -> Result<Vec<Fact>> {
+        let mut facts = newest.facts.clone();
+        let first = newest.facts_through.saturating_add(1);
+        for number in first..=listing.facts.last().copied().unwrap_or(0) {
+            if !listing.facts.contains(&number) {
+                let missing = self.reader.store.shown(Object::Fact(number));
+                return Err(Error::corrupt(format!("{missing} is missing")));
+            }
+            facts.push(self.reader.fact(number)?);
+        }
+        Ok(facts)
     }
 
     /// The state of the newest checkpoint that fits, and the facts of the newest (rule D7). `None`
@@ -118,15 +161,8 @@ impl CheckpointLog {
         };
         let (manifest, newest_manifest) = (manifest_of(chosen)?, manifest_of(newest)?);
         let (state, chain) = self.reader.state(&manifest)?;
-        let mut facts = newest_manifest.facts;
+        let facts = self.facts(&newest_manifest, &listing)?;
         let through = newest_manifest.facts_through;
-        for number in through.saturating_add(1)..=listing.facts.last().copied().unwrap_or(0) {
-            if !listing.facts.contains(&number) {
-                let missing = self.reader.store.shown(Object::Fact(number));
-                return Err(Error::corrupt(format!("{missing} is missing")));
-            }
-            facts.push(self.reader.fact(number)?);
-        }
         self.kept = seen.into_iter().map(|(n, manifest)| (n, manifest.map(kept))).collect();
         self.ready(&listing, through);
         // The state of an older one is not what an increment on the newest would build on.
@@ -253,7 +289,7 @@ impl CheckpointLog {
         if let Some(&fact) = listing.facts.last() {
             return Err(Error::corrupt(format!(
                 "{} has no checkpoint but {}: checkpoints were removed, and the state with them; \
-                 restore them from a backup, or build the job's state anew",
+                 restore them from a backup, or rebuild the job: --rebuild (RunConfig::rebuild)",
                 self.reader.store.folder(),
                 self.reader.store.shown(Object::Fact(fact)),
             )));

@@ -9,77 +9,86 @@ use crate::state::Change;
 use crate::time::Timestamp;
 
 /// The version of the format that this code writes, and the only one that it reads.
-pub(crate) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 
 /// The header of a checkpoint: everything but the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Manifest {
+#[non_exhaustive]
+pub struct Manifest {
     /// [`FORMAT`].
-    pub(crate) format: u32,
-    pub(crate) job: String,
+    pub format: u32,
+    /// The job's name.
+    pub job: String,
     /// The random id that was made with checkpoint 0 (rule D6).
-    pub(crate) lineage: String,
+    pub lineage: String,
     /// 0, 1, 2, …; never used twice in one log.
-    pub(crate) number: u64,
+    pub number: u64,
     /// The number of the base that this checkpoint builds on; its own number if it is a base.
-    pub(crate) base: u64,
-    pub(crate) created: Timestamp,
+    pub base: u64,
+    /// When it was made, by the clock of the machine.
+    pub created: Timestamp,
     /// The fingerprint of the plan (rule D12).
-    pub(crate) plan: Vec<PlanStep>,
-    pub(crate) splits: Vec<SplitEntry>,
+    pub plan: Vec<PlanStep>,
+    /// Where every split has been read to.
+    pub splits: Vec<SplitEntry>,
     /// The splits that are idle.
-    pub(crate) idle: Vec<SplitId>,
+    pub idle: Vec<SplitId>,
     /// All facts that are still needed, in the order in which they were appended.
-    pub(crate) facts: Vec<Fact>,
+    pub facts: Vec<Fact>,
     /// Every fact object with this number or a lower one is contained in `facts`, or is no longer
     /// needed. (Fact objects count from 1, so 0 means none.)
-    pub(crate) facts_through: u64,
+    pub facts_through: u64,
     /// The job's watermark.
-    pub(crate) watermark: Timestamp,
+    pub watermark: Timestamp,
     /// What each sink had confirmed: undelivered results below are not in this checkpoint (rule
     /// D7).
-    pub(crate) confirmed: BTreeMap<String, Confirmed>,
+    pub confirmed: BTreeMap<String, Confirmed>,
     /// Records that each operator has counted (rule D13).
-    pub(crate) counted: BTreeMap<String, u64>,
+    pub counted: BTreeMap<String, u64>,
 }
 
 /// A stateful operator, a source or a sink: what must not change unnoticed between two runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PlanStep {
-    pub(crate) name: String,
-    pub(crate) kind: String,
+pub struct PlanStep {
+    /// Its name, under which state and progress are stored.
+    pub name: String,
+    /// What it is: `source`, `aggregate`, `sink`.
+    pub kind: String,
     /// The parameters, as text.
-    pub(crate) parameters: String,
+    pub parameters: String,
 }
 
 /// Where a split has been read to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SplitEntry {
-    pub(crate) split: Split,
-    pub(crate) position: Position,
+pub struct SplitEntry {
+    /// The split, as it was at first sight.
+    pub split: Split,
+    /// The next record, and what lateness needs to know of those before it.
+    pub position: Position,
     /// The first record of the split that the job has read.
-    pub(crate) start: u64,
-    pub(crate) totals: Totals,
+    pub start: u64,
+    /// What became of the records before the position.
+    pub totals: Totals,
 }
 
 /// A split's running totals before its position (rule D13).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Totals {
+pub struct Totals {
     /// Dead letters by reason.
-    pub(crate) dead: BTreeMap<String, u64>,
+    pub dead: BTreeMap<String, u64>,
     /// Late records by aggregate.
-    pub(crate) late: BTreeMap<String, u64>,
+    pub late: BTreeMap<String, u64>,
     /// Records that each aggregate should have seen, on time or late.
-    pub(crate) wanted: BTreeMap<String, u64>,
+    pub wanted: BTreeMap<String, u64>,
 }
 
 /// How far a sink was known to have got.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Confirmed {
+pub struct Confirmed {
     /// The W of a sink behind windows.
-    pub(crate) w: Option<Timestamp>,
+    pub w: Option<Timestamp>,
     /// Whether the sink had any progress: if it has none now, it was lost (rule D6).
-    pub(crate) has_progress: bool,
+    pub has_progress: bool,
 }
 
 /// Something that is not in the data and yet decided what has left the job (rule D1).
@@ -88,7 +97,9 @@ pub(crate) struct Confirmed {
 /// decided by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Fact {
+#[expect(missing_docs, reason = "each variant says what its fields are")]
+#[non_exhaustive]
+pub enum Fact {
     /// First sight of a split, and where reading it starts.
     Split { split: Split, start: u64 },
     /// The split, read up to this record, has no say in the watermark until further notice. A
@@ -107,6 +118,13 @@ pub(crate) enum Fact {
     /// A record was given up, after a panic or a spent retry budget, and is a dead letter from now
     /// on, in every replay too.
     GivenUp { split: SplitId, at: u64, reason: String },
+    /// An aggregate that is new to a job that had read records, or has other parameters than before,
+    /// has no result for windows that start before this (rule D12).
+    Begins { operator: String, parameters: String, from: Timestamp },
+    /// As long as it has no progress, the sink is taken to have everything before these positions:
+    /// it was new to the job when checkpoint `checkpoint` was made, or its target was emptied and
+    /// the gap accepted (rules D6, D12).
+    Adopted { sink: String, checkpoint: u64, positions: BTreeMap<SplitId, Position> },
 }
 
 /// A manifest, and the state: all of it in a base, what changed in an increment.
@@ -120,7 +138,7 @@ pub(crate) struct Checkpoint {
 
 impl Manifest {
     /// Whether the checkpoint holds all of the state.
-    pub(crate) fn is_base(&self) -> bool {
+    pub fn is_base(&self) -> bool {
         self.base == self.number
     }
 }

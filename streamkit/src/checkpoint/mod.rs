@@ -21,8 +21,23 @@
 //!
 //! `protocol` decides, from facts to decisions and without I/O; `codec` turns objects into bytes;
 //! `store` moves bytes; `reader` judges what it gets; `log` puts them together.
+//!
+//! A running job owns its log. Anybody may look at it: [`Checkpoints::inspect`] opens an
+//! [`Inspector`], which never writes.
+//!
+//! ```
+//! use streamkit::Checkpoints;
+//!
+//! let folder = std::env::temp_dir();
+//! let inspector = Checkpoints::Directory(folder).inspect("no such job")?;
+//! assert!(inspector.list()?.is_empty());
+//! # Ok::<(), streamkit::Error>(())
+//! ```
+//!
+//! [`Checkpoints::inspect`]: crate::Checkpoints::inspect
 
 mod codec;
+mod inspect;
 mod log;
 #[cfg(test)]
 mod log_tests;
@@ -31,8 +46,8 @@ pub(crate) mod protocol;
 mod reader;
 mod store;
 
+pub use inspect::{Damage, Detail, Inspector, OperatorState, Summary, Verification};
 pub(crate) use log::{CheckpointLog, Recovered};
-pub(crate) use manifest::{
-    Checkpoint, Confirmed, FORMAT, Fact, Manifest, PlanStep, SplitEntry, Totals,
-};
+pub(crate) use manifest::Checkpoint;
+pub use manifest::{Confirmed, FORMAT, Fact, Manifest, PlanStep, SplitEntry, Totals};
 pub(crate) use store::Location;

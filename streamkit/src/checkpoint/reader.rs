@@ -116,7 +116,7 @@ impl Reader {
         Error::user(text)
     }
 
-    fn must_be(&self, object: Object, job: &str, number: u64) -> Result<()> {
+    pub(super) fn must_be(&self, object: Object, job: &str, number: u64) -> Result<()> {
         let (Object::Checkpoint(expected) | Object::Fact(expected)) = object;
         if job == self.job && number == expected {
             return Ok(());

@@ -57,6 +57,17 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// Opens the objects of a job only to read them: a folder that is not there is an error, and is
+    /// not made.
+    pub(super) fn open_to_read(location: Location, job: &str, runtime: Handle) -> Result<Self> {
+        if let Location::Directory(root) = &location
+            && !root.is_dir()
+        {
+            return Err(Error::user(format!("there is no checkpoint folder {}", root.display())));
+        }
+        Self::open(location, job, runtime)
+    }
+
     pub(super) fn open(location: Location, job: &str, runtime: Handle) -> Result<Self> {
         if job.is_empty() {
             return Err(Error::user("a job needs a name"));

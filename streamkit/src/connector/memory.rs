@@ -196,12 +196,14 @@ impl<T: Data + Clone> SinkWriter<T> for CollectWriter<T> {
             owner: 0,
             progress: None,
         });
-        if stored.lineage != claim.lineage {
+        if stored.progress.is_some() && stored.lineage != claim.lineage {
             return Err(Error::fenced(format!(
                 "sink {} holds progress of lineage {}, and the job is of lineage {}",
                 self.sink, stored.lineage, claim.lineage
-            )));
+            ))
+            .of_lineage(&stored.lineage));
         }
+        stored.lineage.clone_from(&claim.lineage);
         stored.owner += 1;
         self.owner = stored.owner;
         Ok(stored.progress.clone())

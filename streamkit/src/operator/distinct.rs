@@ -74,10 +74,15 @@ impl DistinctKeys {
             })
     }
 
+    /// Whether the window has not fired, nor started before the operator began.
+    fn is_open(&self, end: i64) -> bool {
+        self.panes.fire_time(end) > self.results.fired()
+    }
+
     /// The first record of a key in a pane.
     fn appear(&mut self, slot: u32, start: i64) {
         for end in self.panes.ends(start) {
-            if !self.has(slot, end, start) {
+            if self.is_open(end) && !self.has(slot, end, start) {
                 *self.counts.entry(end).or_default() += 1;
             }
         }
@@ -90,7 +95,7 @@ impl DistinctKeys {
         }
         for end in self.panes.ends(pane).filter(|end| *end >= first_end) {
             // No pane is excepted: the key may be in this very pane by an earlier record.
-            if !self.has(slot, end, i64::MIN) {
+            if self.is_open(end) && !self.has(slot, end, i64::MIN) {
                 *self.counts.entry(end).or_default() += 1;
             }
         }
@@ -248,6 +253,10 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
         self.counts.retain(|&end, _| self.panes.fire_time(end) > fired);
         self.state.values_mut().for_each(|pane| pane.frozen = pane.slots.len());
         Ok(())
+    }
+
+    fn begin(&mut self, from: Timestamp) {
+        self.results.set_fired(self.panes.fired_before(from));
     }
 
     fn alive(&self, slots: &mut BitSet) {

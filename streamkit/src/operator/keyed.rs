@@ -88,6 +88,12 @@ pub(crate) trait KeyedOperator<T>: Send {
 
     fn restore(&mut self, from: &StateReader<'_>, keys: &mut KeyTable) -> Result<()>;
 
+    /// Windows that start before this have no result: the operator has not seen all of their
+    /// records (rule D12). Called once, before the first record.
+    fn begin(&mut self, from: Timestamp) {
+        let _ = from;
+    }
+
     /// Adds the slots that the operator has state for.
     fn alive(&self, slots: &mut BitSet);
 

@@ -356,6 +356,10 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
         Ok(())
     }
 
+    fn begin(&mut self, from: Timestamp) {
+        self.results.set_fired(self.panes.fired_before(from));
+    }
+
     fn alive(&self, slots: &mut BitSet) {
         for pane in self.state.values() {
             pane.slots.iter().for_each(|&slot| {

@@ -1,9 +1,11 @@
 //! How a job is run; what it computes does not depend on it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::checkpoint::{Inspector, Location};
 use crate::error::{Error, Result};
 use crate::state::KEY_GROUPS;
 use crate::time::{Clock, SystemClock, hours, seconds};
@@ -25,6 +27,23 @@ impl Checkpoints {
     /// A log in memory that later runs can be given too.
     pub fn shared() -> Self {
         Self::Shared(Arc::new(object_store::memory::InMemory::new()))
+    }
+
+    /// Opens the checkpoints of a job to look at them, whether it is running or not. Nothing is
+    /// written, and no lock is taken.
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn inspect(&self, job: &str) -> Result<Inspector> {
+        Inspector::open(self.location(), job)
+    }
+
+    pub(crate) fn location(&self) -> Location {
+        match self {
+            Self::None => Location::Memory(Arc::new(object_store::memory::InMemory::new())),
+            Self::Shared(store) => Location::Memory(Arc::clone(store)),
+            Self::Directory(path) => Location::Directory(path.clone()),
+        }
     }
 }
 
@@ -52,6 +71,9 @@ pub struct RunConfig {
     pub(crate) end: InputEnd,
     pub(crate) reopen: bool,
     pub(crate) take_over: bool,
+    pub(crate) rebuild: bool,
+    pub(crate) accept_gap: BTreeSet<String>,
+    pub(crate) allow_dropped_state: BTreeSet<String>,
     pub(crate) instance: String,
     pub(crate) queue: usize,
     pub(crate) drift: Duration,
@@ -91,6 +113,9 @@ impl RunConfig {
             end: InputEnd::Wait,
             reopen: false,
             take_over: false,
+            rebuild: false,
+            accept_gap: BTreeSet::new(),
+            allow_dropped_state: BTreeSet::new(),
             instance: "0".to_owned(),
             queue: 128,
             drift: hours(1),
@@ -149,6 +174,43 @@ impl RunConfig {
     #[must_use]
     pub fn take_over(mut self, take_over: bool) -> Self {
         self.take_over = take_over;
+        self
+    }
+
+    /// Computes the state of the job anew, from the first record of every split. Sinks keep what
+    /// they have, and drop it when it comes again. For a checkpoint folder that is lost or damaged,
+    /// and for changes of the plan that need all records: a result that is in a sink already stays
+    /// as it is, and what follows is by the new plan.
+    ///
+    /// What was decided about records (when a silent split came back, where an input ended) is kept
+    /// if the log still tells; of a lost log it is gone, so that records may count as late, or in
+    /// time, that did not before. It is refused if the source has deleted the first records.
+    #[must_use]
+    pub fn rebuild(mut self, rebuild: bool) -> Self {
+        self.rebuild = rebuild;
+        self
+    }
+
+    /// Goes on although this sink lacks results: its target was emptied, or it was no part of the
+    /// job for a while. It goes on from the checkpoint. Can be said for several sinks.
+    #[must_use]
+    pub fn accept_gap(mut self, sink: impl Into<String>) -> Self {
+        self.accept_gap.insert(sink.into());
+        self
+    }
+
+    /// Lets the state of an operator go that is no longer part of the job, or has other parameters
+    /// than before. Can be said for several operators.
+    ///
+    /// With its state go its open windows, and results that were not written yet; so stop the job
+    /// cleanly before. An aggregate over windows begins again with the first window that starts
+    /// after every record that was read and after every result that was written: windows that
+    /// started before have no result by it. A new aggregate does the same without this. Sessions
+    /// and [`process`](crate::stream::KeyedStream::process) cannot begin in the middle; they take a
+    /// [`rebuild`](Self::rebuild).
+    #[must_use]
+    pub fn allow_dropped_state(mut self, operator: impl Into<String>) -> Self {
+        self.allow_dropped_state.insert(operator.into());
         self
     }
 

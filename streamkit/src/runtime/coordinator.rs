@@ -2,6 +2,7 @@
 //! that is not in the data: checkpoints, ticks, idleness, the end.
 
 mod discover;
+mod recover;
 mod setup;
 mod watch;
 

@@ -3,6 +3,7 @@
 mod config;
 mod coordinator;
 mod handle;
+mod plan;
 pub(crate) mod recovery;
 mod sink_cell;
 mod sink_task;

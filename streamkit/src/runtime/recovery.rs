@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::checkpoint::{Confirmed, Fact, Manifest, PlanStep, SplitEntry, Totals};
+use crate::checkpoint::{Confirmed, Fact, Manifest, SplitEntry, Totals};
 use crate::connector::{Point, Progress};
 use crate::error::Error;
 use crate::record::{Position, Split, SplitId};
@@ -31,34 +31,6 @@ pub(crate) fn fits(manifest: &Manifest, recovered: &BTreeMap<String, Option<Prog
 /// What a checkpoint must say of a sink.
 pub(crate) fn confirmed(fired: bool, has_progress: bool, w: Timestamp) -> Confirmed {
     Confirmed { w: (fired && has_progress && w > Timestamp::MIN).then_some(w), has_progress }
-}
-
-/// Rule D12: what is different in the parts of the plan that have state.
-pub(crate) fn plan_differences(stored: &[PlanStep], now: &[PlanStep]) -> Vec<String> {
-    let stateful = |step: &&PlanStep| !matches!(step.kind.as_str(), "source" | "sink");
-    let mut differences = vec![];
-    for old in stored.iter().filter(stateful) {
-        match now.iter().find(|new| new.name == old.name) {
-            None => differences
-                .push(format!("{} {} is gone; its state would be lost", old.kind, old.name)),
-            Some(new) if new.kind != old.kind || new.parameters != old.parameters => {
-                differences.push(format!(
-                    "{} was {} ({}) and is {} ({})",
-                    old.name, old.kind, old.parameters, new.kind, new.parameters
-                ));
-            }
-            Some(_) => {}
-        }
-    }
-    for new in now.iter().filter(stateful) {
-        if !stored.iter().any(|old| old.name == new.name) {
-            differences.push(format!(
-                "{} {} is new; its first windows would be incomplete",
-                new.kind, new.name
-            ));
-        }
-    }
-    differences
 }
 
 /// What the facts say, put in order.
@@ -103,6 +75,7 @@ impl Facts {
                 Fact::GivenUp { split, at, reason } => {
                     all.given_up.entry(split.clone()).or_default().insert(*at, reason.clone());
                 }
+                Fact::Begins { .. } | Fact::Adopted { .. } => {}
             }
         }
         all.floors.values_mut().for_each(|floors| floors.sort_unstable());
@@ -209,8 +182,42 @@ pub(crate) fn reopening(closed: Timestamp, splits: &[(SplitId, u64, Option<u64>)
 /// Refuses a sink whose target was emptied, or is another one (rule D6).
 pub(crate) fn lost_progress(job: &str, sink: &str, checkpoint: u64) -> Error {
     Error::user(format!(
-        "the sink {sink} of job {job} has no progress in its target, although checkpoint {checkpoint} says that it had committed: the target was emptied, or it is another one. Point the sink to its target, or restore it; to fill a new one from the start, choose another job name"
+        "the sink {sink} of job {job} has no progress in its target, although checkpoint {checkpoint} says that it had committed: the target was emptied, or it is another one. Point the sink to its target, or restore it. To go on without what it had: --accept-gap \"{sink}\" (RunConfig::accept_gap); to fill a new one from the start, choose another job name"
     ))
+}
+
+/// Refuses a sink behind windows that was no part of the job for a while: what fired meanwhile is
+/// not in the state any more (rule D12).
+pub(crate) fn missed_results(job: &str, sink: &str, w: Timestamp, watermark: Timestamp) -> Error {
+    Error::user(format!(
+        "the sink {sink} is back in job {job}, and has every result up to {w}; those after it and up to {watermark} fired while it was no part of the job, and are gone. To go on without them: --accept-gap \"{sink}\" (RunConfig::accept_gap); or give the sink another name and an empty target"
+    ))
+}
+
+/// Refuses to rebuild what the source does not have any more (rule D6).
+pub(crate) fn cut_start(split: &SplitId, start: u64, first: u64) -> Error {
+    Error::user(format!(
+        "the job cannot be rebuilt: {split} has to be read from record {start} on, and the first one that is left is {first}. Bring the checkpoint folder back from a backup, or choose another job name and empty targets"
+    ))
+}
+
+/// The facts that a job keeps when its state is computed anew: what was decided about its records.
+pub(crate) fn kept_by_rebuild(facts: Vec<Fact>) -> Vec<Fact> {
+    let about_state = |fact: &Fact| matches!(fact, Fact::Begins { .. } | Fact::Adopted { .. });
+    facts.into_iter().filter(|fact| !about_state(fact)).collect()
+}
+
+/// The last adoption of a sink: by which checkpoint, and from where it goes on.
+pub(crate) fn adopted<'a>(
+    facts: &'a [Fact],
+    sink: &str,
+) -> Option<(u64, &'a BTreeMap<SplitId, Position>)> {
+    facts.iter().rev().find_map(|fact| match fact {
+        Fact::Adopted { sink: name, checkpoint, positions } if name == sink => {
+            Some((*checkpoint, positions))
+        }
+        _ => None,
+    })
 }
 
 /// Refuses a job whose input was closed and has grown since (rule D10).
@@ -334,20 +341,5 @@ mod tests {
             assert!(known.closed.is_none() || !new_end, "after {n} facts");
         }
         assert_eq!(facts.len(), 4);
-    }
-
-    #[test]
-    fn d12_a_changed_window_is_a_difference() {
-        let step = |name: &str, parameters: &str| PlanStep {
-            name: name.into(),
-            kind: "aggregate".into(),
-            parameters: parameters.into(),
-        };
-        assert!(plan_differences(&[step("a", "60s")], &[step("a", "60s")]).is_empty());
-        let differences = plan_differences(
-            &[step("a", "60s"), step("b", "")],
-            &[step("a", "300s"), step("c", "")],
-        );
-        assert_eq!(differences.len(), 3, "{differences:?}");
     }
 }

@@ -107,6 +107,22 @@ impl Entries {
         }
     }
 
+    /// All entries, as the changes that make them out of nothing.
+    pub(crate) fn puts(&self) -> Vec<Change> {
+        let put = |((group, key), value): (&(KeyGroup, Vec<u8>), &Vec<u8>)| Change::Put {
+            group: *group,
+            key: key.clone(),
+            value: value.clone(),
+        };
+        self.map.iter().map(put).collect()
+    }
+
+    /// How many entries there are, and the bytes of their keys and values.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let bytes = |((_, key), value): (&(KeyGroup, Vec<u8>), &Vec<u8>)| key.len() + value.len();
+        (self.map.len() as u64, self.map.iter().map(bytes).sum::<usize>() as u64)
+    }
+
     /// The entries of the groups from the first to the last.
     pub(crate) fn reader(&self, groups: (KeyGroup, KeyGroup)) -> StateReader<'_> {
         StateReader { entries: self, groups }

@@ -3,6 +3,7 @@
 //! There is one queue per sending worker. A watermark is the minimum over them. A barrier stops a
 //! queue until it has come from all of them: then exactly the records before it have been seen.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -245,6 +246,14 @@ impl<T: Data> Input for KeyedInput<T> {
             }
         }
         Ok(())
+    }
+
+    fn begin(&mut self, begins: &BTreeMap<String, Timestamp>) {
+        for named in &mut self.operators {
+            if let Some(from) = begins.get(&*named.name) {
+                named.operator.begin(*from);
+            }
+        }
     }
 
     fn status(&self, into: &mut Vec<(Arc<str>, OperatorStatus, u64)>) {

@@ -1,6 +1,6 @@
 //! A worker: one thread that runs a copy of the whole job.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,6 +47,11 @@ pub(crate) trait Input: Send {
     }
 
     fn restore(&mut self, state: &mut dyn FnMut(&str) -> Option<Entries>) -> Result<()>;
+
+    /// Tells operators, by name, from when on they have results.
+    fn begin(&mut self, begins: &BTreeMap<String, Timestamp>) {
+        let _ = begins;
+    }
 
     fn totals(&self, into: &mut Vec<SplitEntry>) {
         let _ = into;

@@ -115,12 +115,14 @@ impl<T: Data + Clone> SinkWriter<T> for Writer<T> {
         let mut target = self.journal.lock();
         let stored = target.claims.entry(self.sink.clone());
         let stored = stored.or_insert_with(|| (claim.lineage.clone(), 0, None));
-        if stored.0 != claim.lineage {
+        if stored.2.is_some() && stored.0 != claim.lineage {
             return Err(Error::fenced(format!(
                 "journal {} holds progress of lineage {}, and the job is of lineage {}",
                 self.sink, stored.0, claim.lineage
-            )));
+            ))
+            .of_lineage(&stored.0));
         }
+        stored.0.clone_from(&claim.lineage);
         stored.1 += 1;
         self.owner = stored.1;
         Ok(stored.2.clone())

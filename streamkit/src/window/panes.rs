@@ -204,6 +204,11 @@ impl Panes {
         Timestamp::from_micros(end).saturating_add(self.lateness)
     }
 
+    /// The fire time of the last window that starts before `from`.
+    pub(crate) fn fired_before(&self, from: Timestamp) -> Timestamp {
+        self.fire_time(self.last_end(from.previous().as_micros()))
+    }
+
     pub(crate) fn is_tumbling(&self) -> bool {
         self.size == self.slide
     }

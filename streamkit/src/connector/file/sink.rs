@@ -226,7 +226,8 @@ impl<T> LinesWriter<T> {
             return Err(Error::fenced(format!(
                 "{name} is of lineage {} (job {}), and this job is of lineage {}",
                 stored.lineage, stored.job, claim.lineage
-            )));
+            ))
+            .of_lineage(&stored.lineage));
         }
         if length < stored.length {
             return Err(Error::corrupt(format!(

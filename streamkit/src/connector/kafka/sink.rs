@@ -167,7 +167,7 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         let stored = ledger::read(properties, &self.target.progress_topic(), &self.key)?;
         failpoint("kafka.progress_read");
         if let Some(stored) = &stored {
-            if stored.lineage != claim.lineage {
+            if stored.progress.is_some() && stored.lineage != claim.lineage {
                 return Err(Error::fenced(format!(
                     "topic {} holds progress of lineage {} for {}, and the job is of lineage {}: \
                      it was written by another job of the same name, or by this one before its \
@@ -176,7 +176,8 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
                     stored.lineage,
                     self.key,
                     claim.lineage
-                )));
+                ))
+                .of_lineage(&stored.lineage));
             }
             if self.superseded(stored) {
                 return Err(Error::fenced(format!(

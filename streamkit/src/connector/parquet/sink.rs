@@ -96,7 +96,8 @@ impl<T: Data> LakeWriter<T> {
                         manifest.lineage,
                         manifest.job,
                         claim.lineage
-                    )));
+                    ))
+                    .of_lineage(&manifest.lineage));
                 }
                 // Before the claim: so only the newest manifest can have files left to move.
                 if !self.manifests.is_done(number, &manifest)? && !broken("lake.redo") {

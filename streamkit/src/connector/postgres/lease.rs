@@ -187,7 +187,8 @@ async fn other_lineage(
         table = place.table,
         at = session.place(),
         ours = claim.lineage,
-    )))
+    ))
+    .of_lineage(&lineage))
 }
 
 /// What to say when a commit found another owner.

@@ -248,7 +248,8 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
                  or the database is not the one that belongs to this job",
                 file = self.database.path().display(),
                 ours = claim.lineage,
-            )));
+            ))
+            .of_lineage(&lineage));
         };
         failpoint("sqlite.claimed");
         let progress = progress.as_deref().map(Progress::from_json).transpose()?;

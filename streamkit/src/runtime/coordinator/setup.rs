@@ -1,31 +1,26 @@
 //! From a plan to running threads: recover, find the splits, build the workers.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use tokio::runtime::Handle;
 
+use super::recover::recover;
 use super::{Coordinator, Ended, RunningSink, RunningWorker, Stage, discover};
-use crate::checkpoint::{
-    Checkpoint, CheckpointLog, FORMAT, Fact, Location, Manifest, PlanStep, Recovered,
-};
-use crate::connector::{Claim, Point, Progress, SinkContext};
-use crate::error::{Error, ErrorKind, Result};
+use crate::checkpoint::{CheckpointLog, Fact, PlanStep, Recovered};
+use crate::connector::{Claim, Point, Progress};
+use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::flow::Cx;
 use crate::graph::{Deploy, Plan, SinkCell, SinkParts, SourceCell, SourceParts};
 use crate::progress::JobState;
 use crate::record::{Position, Split, SplitId, SplitList};
-use crate::runtime::config::{Checkpoints, InputEnd, RunConfig};
+use crate::runtime::config::{InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
 use crate::runtime::recovery::{
-    Facts, PlannedSplit, SplitFacts, fits, lost_progress, plan_differences, plan_split,
-    refuse_closed, reopening,
+    Facts, PlannedSplit, SplitFacts, plan_split, refuse_closed, reopening,
 };
 use crate::task::{
     Gauges, GivenUps, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared, WorkerStatus,
@@ -36,15 +31,20 @@ use crate::time::Timestamp;
 const PLANS: usize = 16_384;
 
 /// What recovery found out.
-struct Found {
-    log: CheckpointLog,
-    lineage: String,
-    recovered: Recovered,
-    progress: Vec<Option<Progress>>,
+pub(super) struct Found {
+    pub(super) log: CheckpointLog,
+    pub(super) lineage: String,
+    pub(super) recovered: Recovered,
+    /// What each sink has; of an adopted one that has not committed, where it was adopted.
+    pub(super) progress: Vec<Option<Progress>>,
+    /// Whether each sink has committed.
+    pub(super) had_progress: Vec<bool>,
+    /// From when on operators have results that began in the middle (rule D12).
+    pub(super) begins: BTreeMap<String, Timestamp>,
     /// The sinks behind stateless steps that were part of the job when its checkpoint was made, or
     /// have committed since, by their place in `progress`. A new one starts at the checkpoint (rule
     /// D12).
-    position_sinks: Vec<usize>,
+    pub(super) position_sinks: Vec<usize>,
 }
 
 impl Coordinator {
@@ -60,7 +60,7 @@ impl Coordinator {
         plan.validate()?;
         let started = config.clock.elapsed();
         let steps = plan.fingerprint();
-        let mut found = recover(&mut plan.sinks, &steps, &job, &config, runtime)?;
+        let mut found = recover(&mut plan, &steps, &job, &config, runtime)?;
         let mut facts = Facts::of(&found.recovered.facts);
         let mut splits = find_splits(&plan.sources, &mut found, &mut facts, &config)?;
         failpoint("recovery.facts_appended");
@@ -117,6 +117,7 @@ impl Coordinator {
                 &found.recovered,
                 &config,
                 BuildParts {
+                    begins: &found.begins,
                     tracker: &tracker,
                     signals: &signals,
                     restored_to: &restored_to,
@@ -132,7 +133,9 @@ impl Coordinator {
         }
         failpoint("recovery.workers_started");
         let mut sinks = vec![];
-        for (cell, progress) in plan.sinks.iter_mut().zip(&found.progress) {
+        for ((cell, progress), had) in
+            plan.sinks.iter_mut().zip(&found.progress).zip(&found.had_progress)
+        {
             let parts = SinkParts {
                 claim: claim(cell.name(), &job, &found.lineage, &config),
                 progress: progress.clone().unwrap_or_else(|| empty(cell.is_fired())),
@@ -141,7 +144,7 @@ impl Coordinator {
                 clock: Arc::clone(&config.clock),
                 abandon: Arc::clone(&abandon),
             };
-            sinks.push(start_sink(cell.as_mut(), parts, progress.is_some(), ended_sender.clone())?);
+            sinks.push(start_sink(cell.as_mut(), parts, *had, ended_sender.clone())?);
         }
         failpoint("recovery.sinks_started");
         for split in &splits {
@@ -193,7 +196,7 @@ impl Coordinator {
     }
 }
 
-fn claim(sink: &str, job: &str, lineage: &str, config: &RunConfig) -> Claim {
+pub(super) fn claim(sink: &str, job: &str, lineage: &str, config: &RunConfig) -> Claim {
     Claim {
         job: job.to_owned(),
         sink: sink.to_owned(),
@@ -208,131 +211,6 @@ fn empty(fired: bool) -> Progress {
         false => Point::Positions(BTreeMap::new()),
     };
     Progress { point, rows: 0 }
-}
-
-/// Opens the log, makes checkpoint 0 if it is empty, claims every sink, and chooses the checkpoint.
-fn recover(
-    sinks: &mut [Box<dyn SinkCell>],
-    steps: &[PlanStep],
-    job: &str,
-    config: &RunConfig,
-    runtime: &Handle,
-) -> Result<Found> {
-    let location = match &config.checkpoints {
-        Checkpoints::None => Location::Memory(Arc::new(object_store::memory::InMemory::new())),
-        Checkpoints::Shared(store) => Location::Memory(Arc::clone(store)),
-        Checkpoints::Directory(path) => Location::Directory(path.clone()),
-    };
-    let mut log = CheckpointLog::open(location, job, runtime.clone())?;
-    let manifests = log.manifests()?;
-    let lineage = match manifests.last() {
-        Some(newest) => newest.lineage.clone(),
-        None => {
-            let lineage = new_lineage();
-            // Before any sink is claimed with it: a lineage is durable first (rule D6).
-            log.recover(|_| true)?;
-            log.append_checkpoint(Checkpoint {
-                manifest: first_manifest(job, &lineage, steps, config),
-                changes: vec![],
-            })?;
-            failpoint("recovery.lineage_made");
-            lineage
-        }
-    };
-    let was_empty = manifests.is_empty();
-    let mut progress = vec![];
-    for sink in sinks.iter_mut() {
-        let context = SinkContext {
-            job: job.to_owned(),
-            sink: sink.name().to_owned(),
-            instance: config.instance.clone(),
-            runtime: runtime.clone(),
-        };
-        let claim = claim(sink.name(), job, &lineage, config);
-        progress.push(open_sink(sink.as_mut(), &context, &claim, was_empty)?);
-        failpoint("recovery.sink_claimed");
-    }
-    failpoint("recovery.sinks_claimed");
-    for (sink, _) in sinks.iter().zip(&progress).filter(|(_, progress)| progress.is_none()) {
-        let confirms = |m: &&Manifest| m.confirmed.get(sink.name()).is_some_and(|c| c.has_progress);
-        if let Some(manifest) = manifests.iter().rev().find(confirms) {
-            return Err(lost_progress(job, sink.name(), manifest.number));
-        }
-    }
-    let by_name: BTreeMap<String, Option<Progress>> =
-        sinks.iter().map(|s| s.name().to_owned()).zip(progress.iter().cloned()).collect();
-    let recovered = log
-        .recover(|manifest| fits(manifest, &by_name))?
-        .ok_or_else(|| Error::internal("checkpoint 0 has vanished"))?;
-    failpoint("recovery.state_read");
-    let differences = plan_differences(&recovered.manifest.plan, steps);
-    if !differences.is_empty() {
-        return Err(Error::user(format!(
-            "the job {job} has changed since its last checkpoint: {}. Run the job as it was, or give it another name",
-            differences.join("; ")
-        )));
-    }
-    let old = &recovered.manifest.plan;
-    let position_sinks = (0..sinks.len())
-        .filter(|&i| {
-            let was_part = old.iter().any(|step| step.name == sinks[i].name());
-            !sinks[i].is_fired() && (was_part || progress[i].is_some())
-        })
-        .collect();
-    Ok(Found { log, lineage, recovered, progress, position_sinks })
-}
-
-/// Opens and claims a sink, again and again while its target is out of reach.
-fn open_sink(
-    sink: &mut dyn SinkCell,
-    context: &SinkContext,
-    claim: &Claim,
-    log_was_empty: bool,
-) -> Result<Option<Progress>> {
-    let mut pause = Duration::from_millis(200);
-    for attempt in 1.. {
-        match sink.recover(context, claim) {
-            Ok(progress) => return Ok(progress),
-            Err(error) if error.is_retriable() && attempt < 5 => {
-                tracing::warn!(sink = %claim.sink, %error, "a sink cannot be opened; trying again");
-                std::thread::sleep(pause);
-                pause *= 2;
-            }
-            Err(error) if error.kind() == ErrorKind::Fenced && log_was_empty => {
-                return Err(Error::fenced(
-                    "there is no checkpoint, but a sink has progress: the checkpoint folder is missing or another one; point the job to the right folder, or clear the target",
-                )
-                .because(error));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
-}
-
-fn first_manifest(job: &str, lineage: &str, steps: &[PlanStep], config: &RunConfig) -> Manifest {
-    Manifest {
-        format: FORMAT,
-        job: job.to_owned(),
-        lineage: lineage.to_owned(),
-        number: 0,
-        base: 0,
-        created: config.clock.now(),
-        plan: steps.to_vec(),
-        splits: vec![],
-        idle: vec![],
-        facts: vec![],
-        facts_through: 0,
-        watermark: Timestamp::MIN,
-        confirmed: BTreeMap::new(),
-        counted: BTreeMap::new(),
-    }
-}
-
-/// 128 random bits, as text.
-fn new_lineage() -> String {
-    let half = || RandomState::new().hash_one(std::process::id());
-    format!("{:016x}{:016x}", half(), half())
 }
 
 fn tracked(split: &PlannedSplit) -> Tracked {
@@ -449,7 +327,7 @@ fn position_sinks(found: &Found) -> Vec<Option<&BTreeMap<SplitId, Position>>> {
         .collect()
 }
 
-fn append(found: &mut Found, fact: Fact) -> Result<()> {
+pub(super) fn append(found: &mut Found, fact: Fact) -> Result<()> {
     found.log.append_fact(&fact)?;
     found.recovered.facts.push(fact);
     Ok(())
@@ -556,6 +434,7 @@ fn start_sink(
 
 /// What all workers are built with.
 struct BuildParts<'a> {
+    begins: &'a BTreeMap<String, Timestamp>,
     tracker: &'a Arc<Tracker>,
     signals: &'a Arc<[Arc<Signal>]>,
     restored_to: &'a Arc<[u64]>,
@@ -600,6 +479,7 @@ fn build_worker(
     for make in &mut plan.keyed {
         let mut input = make(&mut deploy)?;
         input.restore(&mut |name| recovered.state.get(name).cloned())?;
+        input.begin(parts.begins);
         keyed.push(input);
     }
     let inputs = sources.len() + keyed.len();
