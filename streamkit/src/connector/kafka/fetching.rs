@@ -8,7 +8,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::fault::fail;
+use super::fault::{fail, lacks};
 use super::fetcher::{Client, Command, Shared};
 use super::flow::{self, Load, Switch};
 use super::lane::{ChunkBuilder, Lane};
@@ -286,10 +286,19 @@ impl Work {
     }
 
     fn fail_all(&mut self, error: KafkaError) {
+        // The client leaves a damaged batch out and goes on behind it, which nobody may.
+        let damaged = match error.rdkafka_error_code() {
+            Some(Code::BadMessage | Code::InvalidMessage | Code::InvalidMessageSize) => {
+                "; records were damaged on their way, or are on the broker's disk. Start again; if \
+                 it is the same offset again, the broker's log is damaged"
+            }
+            _ => "",
+        };
         for feed in self.feeds.iter_mut().flatten() {
             feed.flush();
+            let right = lacks(&error, format_args!("Read on topic {}", self.topic));
             let what = format!(
-                "cannot read topic {} partition {} from offset {} on",
+                "cannot read topic {} partition {} from offset {} on{right}{damaged}",
                 self.topic, feed.lane.partition, feed.next
             );
             feed.lane.fail(fail(what, error.clone()));

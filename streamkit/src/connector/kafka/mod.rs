@@ -37,6 +37,7 @@ mod query;
 mod record;
 mod sink;
 mod source;
+mod splits;
 mod target;
 mod transactions;
 

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::close::Closing;
 use super::config::Properties;
-use super::fault::fail;
+use super::fault::{fail, lacks};
 use super::observer::Observer;
 use super::query;
 use crate::error::{Error, Result};
@@ -118,7 +118,14 @@ impl KafkaTarget {
     }
 
     fn settings(&self, admin: &AdminClient<Observer>, topic: &str) -> Result<TopicSettings> {
-        let partitions = query::partitions(admin.inner(), &self.properties.bootstrap, topic)?.len();
+        let partitions = query::partitions(
+            admin.inner(),
+            &self.properties.bootstrap,
+            topic,
+            false,
+            query::PATIENCE,
+        )?
+        .len();
         let mut settings =
             TopicSettings { partitions, max_message_bytes: DEFAULT_MAX_BYTES, compacted: false };
         let resource = [ResourceSpecifier::Topic(topic)];
@@ -150,15 +157,17 @@ impl KafkaTarget {
 
     fn exists(&self, admin: &AdminClient<Observer>, topic: &str) -> Result<bool> {
         let observer = admin.inner().context();
-        let metadata = query::patiently(observer, &self.properties.bootstrap, |wait| {
+        let bootstrap = &self.properties.bootstrap;
+        let metadata = query::patiently(observer, bootstrap, query::PATIENCE, |wait| {
             admin.inner().fetch_metadata(Some(topic), wait)
         })?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
         if let Some(code @ (Code::TopicAuthorizationFailed | Code::InvalidTopic)) =
             found.and_then(|t| t.error()).map(Code::from)
         {
-            let what = format!("topic {topic} cannot be used");
-            return Err(fail(what, KafkaError::MetadataFetch(code)));
+            let error = KafkaError::MetadataFetch(code);
+            let right = lacks(&error, format_args!("Describe and Write on topic {topic}"));
+            return Err(fail(format!("topic {topic} cannot be used{right}"), error));
         }
         Ok(found.is_some_and(|t| t.error().is_none() && !t.partitions().is_empty()))
     }
@@ -216,7 +225,11 @@ impl KafkaTarget {
         match created.map_err(|e| fail(what(), e))?.pop() {
             // Somebody else was faster: as good.
             Some(Ok(_) | Err((_, Code::TopicAlreadyExists))) => {}
-            Some(Err((_, code))) => return Err(fail(what(), KafkaError::AdminOp(code))),
+            Some(Err((_, code))) => {
+                let error = KafkaError::AdminOp(code);
+                let right = lacks(&error, format_args!("Create on topic {topic}"));
+                return Err(fail(format!("{}{right}", what()), error));
+            }
             None => return Err(Error::external(what())),
         }
         let clock = SystemClock::new();
