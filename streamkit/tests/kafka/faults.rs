@@ -205,29 +205,6 @@ fn f43_a_new_partition_is_read_from_its_first_record_beside_the_others() {
 }
 
 #[test]
-fn f42_a_topic_that_is_recreated_under_a_reader_stops_it() {
-    let Some(broker) = broker("f42") else { return };
-    let topic = create(&broker, "f42", 1, &[]);
-    send(&producer(&broker, None), &topic, 0, &["a", "b", "c"]);
-    let source = KafkaSource::new(&broker, topic.as_str());
-    let known = source.splits(&[]).unwrap();
-    let mut reading = Reading::open(&source, 0, 0);
-    reading.caught_up();
-    wait(admin(&broker).delete_topics(&[&topic], &AdminOptions::new())).unwrap();
-    recreate(&broker, &topic);
-    // More than there were: in the end every old position is one of the new topic, too.
-    let new: Vec<String> = (0..50).map(|n| format!("new {n}")).collect();
-    let new: Vec<&str> = new.iter().map(String::as_str).collect();
-    let again = producer(&broker, None);
-    send(&again, &topic, 0, &new);
-    let text = reading.failure().to_string();
-    assert!(text.contains(&topic), "{text}");
-    assert_eq!(reading.values(), ["a", "b", "c"], "{text}");
-    let text = source.splits(&known).unwrap_err().to_string();
-    assert!(text.contains(known[0].memo.as_str()) && text.contains("created again"), "{text}");
-}
-
-#[test]
 fn f41_a_known_topic_that_is_gone_is_not_told_to_be_created() {
     let Some(broker) = broker("f41") else { return };
     let topic = create(&broker, "f41", 1, &[]);

@@ -142,6 +142,34 @@ fn t8_f49_the_end_is_certain_only_at_the_high_watermark() {
 }
 
 #[test]
+fn t8_an_end_stays_certain_for_as_long_as_the_broker_says_so() {
+    let Some(broker) = broker("t8 again") else { return };
+    let topic = create(&broker, "t8", 1, &[]);
+    let producer = producer(&broker, None);
+    send(&producer, &topic, 0, &["a"]);
+    let source = KafkaSource::new(&broker, topic.as_str());
+    let mut reading = Reading::open(&source, 0, 0);
+    reading.caught_up();
+    // Longer than an end is believed that is reported once only.
+    let clock = SystemClock::new();
+    while clock.elapsed() < seconds(12) {
+        reading.until("nothing", |_, status| {
+            assert_eq!(status, ReadStatus::CaughtUp, "{:?}", clock.elapsed());
+            true
+        });
+        std::thread::sleep(millis(20));
+    }
+    // To ask again and again loses no record, and brings none twice.
+    let values: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    for value in &values {
+        send(&producer, &topic, 0, &[value]);
+        std::thread::sleep(millis(10));
+    }
+    reading.caught_up();
+    assert_eq!(reading.values()[1..], values);
+}
+
+#[test]
 fn d10_a_bounded_run_reaches_its_end_on_every_partition() {
     let Some(broker) = broker("d10") else { return };
     let topic = create(&broker, "d10", 3, &[]);

@@ -25,8 +25,11 @@ const POLL: Duration = millis(20);
 const SHORT_POLL: Duration = millis(5);
 /// How often the cached watermarks are looked at.
 const LOOK: Duration = millis(250);
-/// After an outage: how often the end of a partition is asked for again.
+/// How often the end of a partition is asked for again, so that it is known to be one still.
 const ASK_AGAIN: Duration = seconds(2);
+/// How long the end of a partition is believed that is not reported again: a broker that has
+/// stopped answering is noticed by that, long before the client gives up its connection.
+const BELIEVED: Duration = seconds(10);
 
 /// A partition, as the thread sees it.
 struct Feed {
@@ -36,8 +39,12 @@ struct Feed {
     chunk: ChunkBuilder,
     paused: bool,
     end: Option<End>,
-    /// The end was known before an outage and has to be found again: asked for at that time.
-    asked: Option<Duration>,
+    /// An end was reported, perhaps before an outage, and no record has come since.
+    ended: bool,
+    /// When the end was reported or asked for, whichever was last.
+    asked: Duration,
+    /// When it was reported.
+    seen: Duration,
 }
 
 impl Feed {
@@ -142,7 +149,9 @@ impl Work {
             chunk: ChunkBuilder::default(),
             paused: false,
             end: None,
-            asked: None,
+            ended: false,
+            asked: Duration::ZERO,
+            seen: Duration::ZERO,
         };
         let list = self.one(partition, Offset::Offset(offset));
         if let Err(error) = self.client.incremental_assign(&list) {
@@ -175,16 +184,15 @@ impl Work {
                     feed.lane.set_end(Some(*end));
                 }
             }
-            if outage && feed.end.take().is_some() {
+            let old = now.saturating_sub(feed.seen) >= BELIEVED;
+            if (outage || old) && feed.end.take().is_some() {
                 feed.lane.set_end(None);
-                feed.asked = Some(Duration::ZERO);
             }
             // The client reports an end once. A seek to where it stands makes it fetch and report
             // again, as soon as the broker answers.
-            if let Some(asked) = feed.asked
-                && now.saturating_sub(asked) >= ASK_AGAIN
-            {
-                feed.asked = Some(now);
+            let ask = outage || now.saturating_sub(feed.asked) >= ASK_AGAIN;
+            if feed.ended && ask {
+                feed.asked = now;
                 let offset = Offset::Offset(i64::try_from(feed.next).unwrap_or(i64::MAX));
                 let _ = self.client.seek(&self.topic, partition, offset, Duration::ZERO);
             }
@@ -230,7 +238,7 @@ impl Work {
                     feed.chunk.push(offset, time, message.key(), message.payload());
                     feed.next = offset + 1;
                     feed.end = None;
-                    feed.asked = None;
+                    feed.ended = false;
                     if feed.chunk.is_full() {
                         feed.flush();
                     }
@@ -246,6 +254,7 @@ impl Work {
     fn end(&mut self, partition: i32) {
         let end = self.client.context().take_end();
         let cached = native::cached_watermarks(self.client.client(), &self.topic, partition);
+        let now = self.clock.elapsed();
         let Some(feed) = self.feed(partition) else { return };
         // Without words that can be read, the position after the last record is a safe answer.
         let end = end.unwrap_or_else(|| End {
@@ -258,7 +267,7 @@ impl Work {
         feed.flush();
         feed.next = end.offset;
         feed.end = Some(end);
-        feed.asked = None;
+        (feed.ended, feed.asked, feed.seen) = (true, now, now);
         feed.lane.set_end(Some(end));
     }
 

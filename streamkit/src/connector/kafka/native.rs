@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use rdkafka::bindings;
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr;
+
+use super::observer::Observer;
 
 /// The first and the last position of a partition as the last fetch brought them: no request is
 /// made. `None` until something was fetched.
@@ -45,6 +47,32 @@ pub(super) fn flush<C: ClientContext>(client: &Client<C>, millis: i32) -> bool {
     // thread. Delivery reports are events for the wrapper's clients, so that it runs no callback.
     let result = unsafe { bindings::rd_kafka_flush(client.native_ptr(), millis) };
     result == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// Tells a client's observer the errors that it has reported so far: for a client that nobody polls,
+/// as those for administration are. Never for one that somebody polls: it takes what they wait for.
+pub(super) fn tell_errors(client: &Client<Observer>) {
+    // SAFETY: the client is alive for as long as it is borrowed. The queue is a reference of ours,
+    // and every event is ours; each is destroyed once, after the last use of what belongs to it.
+    unsafe {
+        let queue = bindings::rd_kafka_queue_get_main(client.native_ptr());
+        loop {
+            let event = bindings::rd_kafka_queue_poll(queue, 0);
+            if event.is_null() {
+                break;
+            }
+            if bindings::rd_kafka_event_type(event) == bindings::RD_KAFKA_EVENT_ERROR {
+                let code = Code::from(bindings::rd_kafka_event_error(event));
+                let text = bindings::rd_kafka_event_error_string(event);
+                if !text.is_null() {
+                    let text = CStr::from_ptr(text).to_string_lossy();
+                    client.context().error(KafkaError::Global(code), &text);
+                }
+            }
+            bindings::rd_kafka_event_destroy(event);
+        }
+        bindings::rd_kafka_queue_destroy(queue);
+    }
 }
 
 /// The id that a topic got when it was created: another one of the same name has another id.

@@ -91,16 +91,26 @@ pub(super) fn partitions(
     }
 }
 
-/// The id of a topic that exists; empty where the cluster has no ids.
+/// The id of a topic that exists; empty where the cluster has no ids, or never answers that
+/// question. `needed`: it was known once, and is to be compared.
 pub(super) fn topic_id(
     client: &Client<Observer>,
     topic: &str,
+    needed: bool,
     patience: Duration,
 ) -> Result<String> {
     let clock = SystemClock::new();
     loop {
         match native::topic_id(client, topic, patience.min(seconds(5))) {
             Ok(id) => return Ok(id.unwrap_or_default()),
+            Err(Code::OperationTimedOut) if !needed => {
+                tracing::warn!(
+                    topic,
+                    "the cluster does not tell the topic's id; if the topic is deleted and created \
+                     again, only its offsets can show it"
+                );
+                return Ok(String::new());
+            }
             // Not every broker knows a new topic at the same moment.
             Err(_) if clock.elapsed() < patience => std::thread::sleep(millis(100)),
             Err(code) => {

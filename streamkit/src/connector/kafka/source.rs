@@ -227,7 +227,9 @@ impl Source for KafkaSource {
             let known = !known.is_empty();
             query::partitions(client.client(), bootstrap, &self.topic, known, patience)
         })?;
-        let id = self.ask(|client| query::topic_id(client.client(), &self.topic, patience))?;
+        let needed = known.iter().any(|split| !split.memo.is_empty());
+        let id =
+            self.ask(|client| query::topic_id(client.client(), &self.topic, needed, patience))?;
         self.answered.store(true, Ordering::Release);
         let splits = splits::decide(&self.topic, bootstrap, &there, &id, &known)?;
         if !known.is_empty() {

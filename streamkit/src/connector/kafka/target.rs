@@ -12,7 +12,7 @@ use super::close::Closing;
 use super::config::Properties;
 use super::fault::{fail, lacks};
 use super::observer::Observer;
-use super::query;
+use super::{native, query};
 use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock, millis, seconds};
 
@@ -118,6 +118,9 @@ impl KafkaTarget {
     }
 
     fn settings(&self, admin: &AdminClient<Observer>, topic: &str) -> Result<TopicSettings> {
+        if !self.exists(admin, topic)? {
+            return Err(query::no_such_topic(&self.properties.bootstrap, topic));
+        }
         let partitions = query::partitions(
             admin.inner(),
             &self.properties.bootstrap,
@@ -159,7 +162,11 @@ impl KafkaTarget {
         let observer = admin.inner().context();
         let bootstrap = &self.properties.bootstrap;
         let metadata = query::patiently(observer, bootstrap, query::PATIENCE, |wait| {
-            admin.inner().fetch_metadata(Some(topic), wait)
+            let answer = admin.inner().fetch_metadata(Some(topic), wait);
+            if answer.is_err() {
+                native::tell_errors(admin.inner());
+            }
+            answer
         })?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
         if let Some(code @ (Code::TopicAuthorizationFailed | Code::InvalidTopic)) =
