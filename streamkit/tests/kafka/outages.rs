@@ -145,6 +145,41 @@ fn f28_f29_f31_a_job_outlives_its_broker_and_stays_exact() {
 
 #[test]
 #[ignore = "starts a broker of its own"]
+fn f29_a_job_can_be_stopped_while_its_broker_is_gone() {
+    let broker = OwnBroker::start();
+    let input = create(&broker.servers, "in", 1, &[]);
+    let (output, group) = (unique("out"), unique("group"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    let log = Checkpoints::shared();
+    let producer = producer(&broker.servers, None);
+    let values: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let job = copy(&broker.servers, &input, &output, &group, &log);
+    send(&producer, &input, 0, &values[..500]);
+    wait_for_rows(&job, 500, "at first");
+    broker.signal("STOP");
+    job.stop();
+    let ended = runtime.block_on(async { tokio::time::timeout(seconds(150), job.wait()).await });
+    println!("stopped without a broker: {ended:?}");
+    assert!(ended.is_ok(), "the job cannot be stopped");
+    broker.signal("CONT");
+    let job = copy(&broker.servers, &input, &output, &group, &log);
+    send(&producer, &input, 0, &values[500..]);
+    wait_for_rows(&job, 1_000, "after the next start");
+    job.stop();
+    runtime.block_on(job.wait()).unwrap();
+    let rows = read_topic(&broker.servers, &output, true);
+    let rows: Vec<_> = rows.iter().map(|r| r.value.clone().unwrap()).collect();
+    assert!(rows.iter().map(|r| &r[..]).eq(values.iter().map(|v| v.as_bytes())), "{}", rows.len());
+}
+
+#[test]
+#[ignore = "starts a broker of its own"]
 fn f27_a_frozen_broker_is_no_end_of_a_partition() {
     let broker = OwnBroker::start();
     let topic = create(&broker.servers, "frozen", 1, &[]);
