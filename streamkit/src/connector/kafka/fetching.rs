@@ -30,6 +30,8 @@ const ASK_AGAIN: Duration = seconds(2);
 /// How long the end of a partition is believed that is not reported again: a broker that has
 /// stopped answering is noticed by that, long before the client gives up its connection.
 const BELIEVED: Duration = seconds(10);
+/// A transaction that keeps records back for so long is worth a line in the log.
+const HANGING: Duration = seconds(60);
 
 /// A partition, as the thread sees it.
 struct Feed {
@@ -45,6 +47,8 @@ struct Feed {
     asked: Duration,
     /// When it was reported.
     seen: Duration,
+    /// Since when an open transaction has kept records back.
+    held: Option<Duration>,
 }
 
 impl Feed {
@@ -152,6 +156,7 @@ impl Work {
             ended: false,
             asked: Duration::ZERO,
             seen: Duration::ZERO,
+            held: None,
         };
         let list = self.one(partition, Offset::Offset(offset));
         if let Err(error) = self.client.incremental_assign(&list) {
@@ -182,6 +187,19 @@ impl Work {
                 {
                     end.high = high;
                     feed.lane.set_end(Some(*end));
+                }
+            }
+            if let Some(end) = feed.end {
+                let (since, say) = held(feed.held, end.offset < end.high, now);
+                feed.held = since;
+                if say {
+                    tracing::warn!(
+                        topic = %self.topic,
+                        partition,
+                        offset = end.offset,
+                        behind = end.high - end.offset,
+                        "an open transaction has kept the records behind it back for a minute"
+                    );
                 }
             }
             let old = now.saturating_sub(feed.seen) >= BELIEVED;
@@ -239,6 +257,7 @@ impl Work {
                     feed.next = offset + 1;
                     feed.end = None;
                     feed.ended = false;
+                    feed.held = None;
                     if feed.chunk.is_full() {
                         feed.flush();
                     }
@@ -265,6 +284,9 @@ impl Work {
             return;
         }
         feed.flush();
+        if end.offset > feed.next {
+            feed.held = None;
+        }
         feed.next = end.offset;
         feed.end = Some(end);
         (feed.ended, feed.asked, feed.seen) = (true, now, now);
@@ -331,5 +353,34 @@ impl Work {
         if !found {
             self.fail_all(error);
         }
+    }
+}
+
+/// Since when records have been kept back, and whether it is time to say so.
+fn held(since: Option<Duration>, open: bool, now: Duration) -> (Option<Duration>, bool) {
+    match since {
+        _ if !open => (None, false),
+        None => (Some(now), false),
+        Some(since) if now.saturating_sub(since) >= HANGING => (Some(now), true),
+        since => (since, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f49_a_transaction_that_hangs_is_told_of_once_a_minute() {
+        let (mut since, mut told) = (None, vec![]);
+        for second in 0..200 {
+            let open = second != 70;
+            let (next, say) = held(since, open, seconds(second));
+            since = next;
+            if say {
+                told.push(second);
+            }
+        }
+        assert_eq!(told, [60, 131, 191]);
     }
 }
