@@ -3,11 +3,13 @@
 # What dev/services and dev/kafka share. Sourced, never run.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-state=$root/.services
+# Services of their own, beside those of the checkout, have a folder of their own; the
+# jars are shared.
+state=${SERVICES_DIR:-$root/.services}
 broker=$root/dev/broker
 
 kafka_dir=$state/kafka
-kafka_libs=$kafka_dir/libs
+kafka_libs=$root/.services/kafka/libs
 
 die() {
   printf '%s: %s\n' "dev/${0##*/}" "$*" >&2

@@ -15,23 +15,23 @@ use streamkit::{Batch, ErrorKind, Position, SplitId};
 use super::support::{admin, broker, config, create, producer, read_topic, unique, wait};
 
 /// A sink of lines that carries the row's time as the record's timestamp.
-struct Setup {
-    broker: String,
-    input: String,
-    output: String,
-    target: KafkaTarget,
+pub(crate) struct Setup {
+    pub(crate) broker: String,
+    pub(crate) input: String,
+    pub(crate) output: String,
+    pub(crate) target: KafkaTarget,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Setup {
-    fn new(broker: String) -> Self {
+    pub(crate) fn new(broker: String) -> Self {
         let input = create(&broker, "in", 3, &[("max.message.bytes", "2000000")]);
         let target = KafkaTarget::new(&broker, unique("group")).topics_like(&input);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
         Self { broker, input, output: unique("out"), target, runtime: runtime.unwrap() }
     }
 
-    fn context(&self, instance: &str) -> SinkContext {
+    pub(crate) fn context(&self, instance: &str) -> SinkContext {
         SinkContext {
             job: "job".to_owned(),
             sink: "lines".to_owned(),
@@ -40,7 +40,7 @@ impl Setup {
         }
     }
 
-    fn writer_of(&self, instance: &str) -> Box<dyn SinkWriter<String>> {
+    pub(crate) fn writer_of(&self, instance: &str) -> Box<dyn SinkWriter<String>> {
         let mut sink = KafkaSink::new(
             self.target.clone(),
             self.output.as_str(),
@@ -55,11 +55,11 @@ impl Setup {
         sink.open(&self.context(instance)).unwrap()
     }
 
-    fn writer(&self) -> Box<dyn SinkWriter<String>> {
+    pub(crate) fn writer(&self) -> Box<dyn SinkWriter<String>> {
         self.writer_of("0")
     }
 
-    fn rows(&self) -> Vec<String> {
+    pub(crate) fn rows(&self) -> Vec<String> {
         let mut rows: Vec<String> = read_topic(&self.broker, &self.output, true)
             .iter()
             .map(|r| String::from_utf8(r.value.clone().unwrap().to_vec()).unwrap())
@@ -69,7 +69,7 @@ impl Setup {
     }
 }
 
-fn claim(lineage: &str) -> Claim {
+pub(crate) fn claim(lineage: &str) -> Claim {
     Claim {
         job: "job".to_owned(),
         sink: "lines".to_owned(),
@@ -78,12 +78,12 @@ fn claim(lineage: &str) -> Claim {
     }
 }
 
-fn lines(lines: &[&str]) -> Batch<String> {
+pub(crate) fn lines(lines: &[&str]) -> Batch<String> {
     let time = Timestamp::from_millis(1_700_000_000_123).unwrap();
     Batch::new(lines.iter().map(|&l| l.to_owned()).collect(), vec![time; lines.len()])
 }
 
-fn progress(next: u64) -> Progress {
+pub(crate) fn progress(next: u64) -> Progress {
     let position = Position { next, ..Position::default() };
     let point = Point::Positions(BTreeMap::from([(SplitId::new("in/0"), position)]));
     Progress { point, rows: next }
@@ -134,7 +134,7 @@ fn d9_recover_drops_what_is_not_committed() {
 }
 
 #[test]
-fn d9_a_second_writer_fences_the_first() {
+fn d9_f34_a_second_writer_fences_the_first() {
     let Some(broker) = broker("d9 fence") else { return };
     let setup = Setup::new(broker);
     let mut first = setup.writer();
@@ -262,7 +262,7 @@ fn records_arrive_as_they_were_encoded() {
 }
 
 #[test]
-fn a_record_that_is_too_large_is_the_users_error_and_not_printed() {
+fn f08_a_record_that_is_too_large_is_the_users_error_and_not_printed() {
     let Some(broker) = broker("too large") else { return };
     let setup = Setup::new(broker);
     let mut writer = setup.writer();

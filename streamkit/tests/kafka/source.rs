@@ -101,7 +101,7 @@ fn d5_one_partition_is_read_twice_at_once() {
 }
 
 #[test]
-fn t8_the_end_is_certain_only_at_the_high_watermark() {
+fn t8_f49_the_end_is_certain_only_at_the_high_watermark() {
     let Some(broker) = broker("t8") else { return };
     let topic = create(&broker, "t8", 1, &[]);
     let committing = producer(&broker, Some(&unique("t8.tx")));
@@ -142,6 +142,34 @@ fn t8_the_end_is_certain_only_at_the_high_watermark() {
 }
 
 #[test]
+fn t8_an_end_stays_certain_for_as_long_as_the_broker_says_so() {
+    let Some(broker) = broker("t8 again") else { return };
+    let topic = create(&broker, "t8", 1, &[]);
+    let producer = producer(&broker, None);
+    send(&producer, &topic, 0, &["a"]);
+    let source = KafkaSource::new(&broker, topic.as_str());
+    let mut reading = Reading::open(&source, 0, 0);
+    reading.caught_up();
+    // Longer than an end is believed that is reported once only.
+    let clock = SystemClock::new();
+    while clock.elapsed() < seconds(12) {
+        reading.until("nothing", |_, status| {
+            assert_eq!(status, ReadStatus::CaughtUp, "{:?}", clock.elapsed());
+            true
+        });
+        std::thread::sleep(millis(20));
+    }
+    // To ask again and again loses no record, and brings none twice.
+    let values: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    for value in &values {
+        send(&producer, &topic, 0, &[value]);
+        std::thread::sleep(millis(10));
+    }
+    reading.caught_up();
+    assert_eq!(reading.values()[1..], values);
+}
+
+#[test]
 fn d10_a_bounded_run_reaches_its_end_on_every_partition() {
     let Some(broker) = broker("d10") else { return };
     let topic = create(&broker, "d10", 3, &[]);
@@ -165,7 +193,7 @@ fn d10_a_bounded_run_reaches_its_end_on_every_partition() {
 }
 
 #[test]
-fn a_missing_topic_and_an_unreachable_broker_are_said_at_start() {
+fn f41_a_missing_topic_and_an_unreachable_broker_are_said_at_start() {
     let Some(broker) = broker("missing") else { return };
     let error = KafkaSource::new(&broker, "it.there.is.none").splits(&[]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::User);
@@ -184,7 +212,7 @@ fn a_missing_topic_and_an_unreachable_broker_are_said_at_start() {
 }
 
 #[test]
-fn a_position_out_of_range_stops_with_a_clear_error() {
+fn f44_f46_a_position_out_of_range_stops_with_a_clear_error() {
     let Some(broker) = broker("out of range") else { return };
     let topic = create(&broker, "range", 1, &[]);
     send(&producer(&broker, None), &topic, 0, &["a", "b", "c", "d"]);
@@ -210,7 +238,7 @@ fn a_position_out_of_range_stops_with_a_clear_error() {
 }
 
 #[test]
-fn retention_that_overtakes_a_reader_is_an_error_and_no_gap() {
+fn f44_retention_that_overtakes_a_reader_is_an_error_and_no_gap() {
     let Some(broker) = broker("overtaken") else { return };
     let topic = create(&broker, "overtaken", 1, &[]);
     let producer = producer(&broker, None);
@@ -239,7 +267,7 @@ fn retention_that_overtakes_a_reader_is_an_error_and_no_gap() {
 }
 
 #[test]
-fn a_topic_that_is_deleted_while_it_is_read_is_an_error() {
+fn f41_f42_a_topic_that_is_deleted_while_it_is_read_is_an_error() {
     let Some(broker) = broker("deleted") else { return };
     let topic = create(&broker, "deleted", 1, &[]);
     send(&producer(&broker, None), &topic, 0, &["a"]);
@@ -269,7 +297,7 @@ fn a_topic_that_is_deleted_while_it_is_read_is_an_error() {
 }
 
 #[test]
-fn t8_an_outage_voids_the_evidence_and_the_broker_s_return_restores_it() {
+fn t8_f27_an_outage_voids_the_evidence_and_the_broker_s_return_restores_it() {
     // A broker within the process: the only kind that a test can take down.
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("outage", 1, 1).unwrap();
@@ -298,7 +326,7 @@ fn t8_an_outage_voids_the_evidence_and_the_broker_s_return_restores_it() {
 }
 
 #[test]
-fn a_wrong_password_is_said_at_start() {
+fn f50_a_wrong_password_is_said_at_start() {
     let Some(broker) = broker("wrong password") else { return };
     let source = KafkaSource::new(&broker, "a")
         .set("security.protocol", "SASL_PLAINTEXT")
@@ -311,7 +339,7 @@ fn a_wrong_password_is_said_at_start() {
 }
 
 #[test]
-fn d14_new_partitions_join_and_lost_ones_are_an_error() {
+fn d14_f43_new_partitions_join_and_lost_ones_are_an_error() {
     let Some(broker) = broker("d14") else { return };
     let topic = create(&broker, "d14", 1, &[]);
     let source = KafkaSource::new(&broker, topic.as_str());
@@ -335,13 +363,17 @@ fn d14_new_partitions_join_and_lost_ones_are_an_error() {
 }
 
 #[test]
-fn the_group_gets_a_copy_of_the_positions() {
+fn f45_the_group_gets_a_copy_of_the_positions_and_is_never_asked() {
     let Some(broker) = broker("group") else { return };
     let topic = create(&broker, "group", 2, &[]);
     let group = unique("group");
     let source = KafkaSource::new(&broker, topic.as_str()).group(&group);
     let splits = source.splits(&[]).unwrap();
     source.committed(&[(splits[0].id.clone(), 3), (splits[1].id.clone(), 8)]);
+    drop(source);
+    // Whatever the group has, has expired, or was reset to.
+    let source = KafkaSource::new(&broker, topic.as_str()).group(&group);
+    assert_eq!(source.start(&splits[0]).unwrap(), 0);
     drop(source);
     let consumer: BaseConsumer = config(&broker).set("group.id", &group).create().unwrap();
     let mut offsets = BTreeMap::new();

@@ -72,12 +72,28 @@ pub(super) fn fault(code: Code) -> Fault {
     }
 }
 
+/// What to add to the text of an error: the right that is missing, if one is.
+pub(super) fn lacks(error: &KafkaError, right: impl std::fmt::Display) -> String {
+    match error.rdkafka_error_code() {
+        Some(
+            Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed,
+        ) => format!("; the user that Kafka takes this program for needs the right (ACL): {right}"),
+        _ => String::new(),
+    }
+}
+
 /// The error for a failed call; `what` says what was attempted, on which name.
 pub(super) fn fail(what: impl Into<String>, error: KafkaError) -> Error {
-    if let KafkaError::ClientConfig(result, _, name, _) = &error {
-        return bad_property(what, *result, name);
+    if let KafkaError::ClientConfig(result, words, name, _) = &error {
+        return bad_property(what, *result, words, name);
     }
+    // Settings that are each right, but not together.
+    let together = matches!(error, KafkaError::ClientCreation(_));
     match error.rdkafka_error_code().map_or(Fault::Other, fault) {
+        _ if together => Error::user(what),
         Fault::Fenced => Error::fenced(what),
         Fault::Access | Fault::Settings => Error::user(what),
         Fault::Network | Fault::Other => Error::external(what).retriable(),
@@ -87,8 +103,16 @@ pub(super) fn fail(what: impl Into<String>, error: KafkaError) -> Error {
 }
 
 /// The client's own message repeats the value, and that may be a password.
-fn bad_property(what: impl Into<String>, result: RDKafkaConfRes, name: &str) -> Error {
+fn bad_property(what: impl Into<String>, result: RDKafkaConfRes, words: &str, name: &str) -> Error {
     let why = match result {
+        _ if words.contains("OpenSSL") && words.contains("not available at build time") => {
+            "this program was built without TLS, which this property needs. Build it with the \
+             feature ssl of the crate rdkafka: add rdkafka = { version = \"0.39\", features = \
+             [\"ssl\"] } to the program's Cargo.toml, where OpenSSL's development files are installed"
+        }
+        _ if words.contains("not available at build time") => {
+            "this program was built without the library that this property needs"
+        }
         RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => {
             "the client (librdkafka) has no property of this name"
         }
@@ -122,6 +146,45 @@ mod tests {
         assert!(error.to_string().contains("fetch.wait.max.ms"), "{error}");
         assert!(!error.to_string().contains("canary"), "{error}");
         assert!(create("no.such.property", "x").to_string().contains("no property of this name"));
+    }
+
+    #[test]
+    fn f50_tls_in_a_build_without_it_names_the_feature() {
+        for (name, value) in [
+            ("security.protocol", "SSL"),
+            ("security.protocol", "SASL_SSL"),
+            ("ssl.ca.location", "canary.pem"),
+            ("ssl.key.password", "canary"),
+        ] {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", "127.0.0.1:1").set(name, value);
+            let error = match config.create::<BaseConsumer>() {
+                Ok(_) => panic!("{name} was accepted"),
+                Err(error) => fail("cannot read topic a", error),
+            };
+            assert_eq!(error.kind(), ErrorKind::User, "{error}");
+            let text = error.to_string();
+            assert!(text.contains("feature ssl") && text.contains(name), "{text}");
+            assert!(!text.contains("canary"), "{text}");
+        }
+    }
+
+    #[test]
+    fn f48_a_missing_right_is_named_and_is_for_a_person_to_give() {
+        for code in [
+            Code::TopicAuthorizationFailed,
+            Code::GroupAuthorizationFailed,
+            Code::ClusterAuthorizationFailed,
+            Code::TransactionalIdAuthorizationFailed,
+        ] {
+            let error = KafkaError::MetadataFetch(code);
+            let text = format!("cannot write{}", lacks(&error, "Write on topic a"));
+            assert!(text.ends_with("(ACL): Write on topic a"), "{text}");
+            let error = fail(text, error);
+            assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::User, false));
+        }
+        let passes = KafkaError::MetadataFetch(Code::BrokerTransportFailure);
+        assert_eq!(lacks(&passes, "Write on topic a"), "");
     }
 
     #[test]

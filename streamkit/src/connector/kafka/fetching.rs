@@ -8,7 +8,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::fault::fail;
+use super::fault::{fail, lacks};
 use super::fetcher::{Client, Command, Shared};
 use super::flow::{self, Load, Switch};
 use super::lane::{ChunkBuilder, Lane};
@@ -25,8 +25,13 @@ const POLL: Duration = millis(20);
 const SHORT_POLL: Duration = millis(5);
 /// How often the cached watermarks are looked at.
 const LOOK: Duration = millis(250);
-/// After an outage: how often the end of a partition is asked for again.
+/// How often the end of a partition is asked for again, so that it is known to be one still.
 const ASK_AGAIN: Duration = seconds(2);
+/// How long the end of a partition is believed that is not reported again: a broker that has
+/// stopped answering is noticed by that, long before the client gives up its connection.
+const BELIEVED: Duration = seconds(10);
+/// A transaction that keeps records back for so long is worth a line in the log.
+const HANGING: Duration = seconds(60);
 
 /// A partition, as the thread sees it.
 struct Feed {
@@ -36,8 +41,14 @@ struct Feed {
     chunk: ChunkBuilder,
     paused: bool,
     end: Option<End>,
-    /// The end was known before an outage and has to be found again: asked for at that time.
-    asked: Option<Duration>,
+    /// An end was reported, perhaps before an outage, and no record has come since.
+    ended: bool,
+    /// When the end was reported or asked for, whichever was last.
+    asked: Duration,
+    /// When it was reported.
+    seen: Duration,
+    /// Since when an open transaction has kept records back.
+    held: Option<Duration>,
 }
 
 impl Feed {
@@ -142,7 +153,10 @@ impl Work {
             chunk: ChunkBuilder::default(),
             paused: false,
             end: None,
-            asked: None,
+            ended: false,
+            asked: Duration::ZERO,
+            seen: Duration::ZERO,
+            held: None,
         };
         let list = self.one(partition, Offset::Offset(offset));
         if let Err(error) = self.client.incremental_assign(&list) {
@@ -175,16 +189,28 @@ impl Work {
                     feed.lane.set_end(Some(*end));
                 }
             }
-            if outage && feed.end.take().is_some() {
+            if let Some(end) = feed.end {
+                let (since, say) = held(feed.held, end.offset < end.high, now);
+                feed.held = since;
+                if say {
+                    tracing::warn!(
+                        topic = %self.topic,
+                        partition,
+                        offset = end.offset,
+                        behind = end.high - end.offset,
+                        "an open transaction has kept the records behind it back for a minute"
+                    );
+                }
+            }
+            let old = now.saturating_sub(feed.seen) >= BELIEVED;
+            if (outage || old) && feed.end.take().is_some() {
                 feed.lane.set_end(None);
-                feed.asked = Some(Duration::ZERO);
             }
             // The client reports an end once. A seek to where it stands makes it fetch and report
             // again, as soon as the broker answers.
-            if let Some(asked) = feed.asked
-                && now.saturating_sub(asked) >= ASK_AGAIN
-            {
-                feed.asked = Some(now);
+            let ask = outage || now.saturating_sub(feed.asked) >= ASK_AGAIN;
+            if feed.ended && ask {
+                feed.asked = now;
                 let offset = Offset::Offset(i64::try_from(feed.next).unwrap_or(i64::MAX));
                 let _ = self.client.seek(&self.topic, partition, offset, Duration::ZERO);
             }
@@ -230,7 +256,8 @@ impl Work {
                     feed.chunk.push(offset, time, message.key(), message.payload());
                     feed.next = offset + 1;
                     feed.end = None;
-                    feed.asked = None;
+                    feed.ended = false;
+                    feed.held = None;
                     if feed.chunk.is_full() {
                         feed.flush();
                     }
@@ -246,6 +273,7 @@ impl Work {
     fn end(&mut self, partition: i32) {
         let end = self.client.context().take_end();
         let cached = native::cached_watermarks(self.client.client(), &self.topic, partition);
+        let now = self.clock.elapsed();
         let Some(feed) = self.feed(partition) else { return };
         // Without words that can be read, the position after the last record is a safe answer.
         let end = end.unwrap_or_else(|| End {
@@ -256,9 +284,12 @@ impl Work {
             return;
         }
         feed.flush();
+        if end.offset > feed.next {
+            feed.held = None;
+        }
         feed.next = end.offset;
         feed.end = Some(end);
-        feed.asked = None;
+        (feed.ended, feed.asked, feed.seen) = (true, now, now);
         feed.lane.set_end(Some(end));
     }
 
@@ -286,10 +317,19 @@ impl Work {
     }
 
     fn fail_all(&mut self, error: KafkaError) {
+        // The client leaves a damaged batch out and goes on behind it, which nobody may.
+        let damaged = match error.rdkafka_error_code() {
+            Some(Code::BadMessage | Code::InvalidMessage | Code::InvalidMessageSize) => {
+                "; records were damaged on their way, or are on the broker's disk. Start again; if \
+                 it is the same offset again, the broker's log is damaged"
+            }
+            _ => "",
+        };
         for feed in self.feeds.iter_mut().flatten() {
             feed.flush();
+            let right = lacks(&error, format_args!("Read on topic {}", self.topic));
             let what = format!(
-                "cannot read topic {} partition {} from offset {} on",
+                "cannot read topic {} partition {} from offset {} on{right}{damaged}",
                 self.topic, feed.lane.partition, feed.next
             );
             feed.lane.fail(fail(what, error.clone()));
@@ -313,5 +353,34 @@ impl Work {
         if !found {
             self.fail_all(error);
         }
+    }
+}
+
+/// Since when records have been kept back, and whether it is time to say so.
+fn held(since: Option<Duration>, open: bool, now: Duration) -> (Option<Duration>, bool) {
+    match since {
+        _ if !open => (None, false),
+        None => (Some(now), false),
+        Some(since) if now.saturating_sub(since) >= HANGING => (Some(now), true),
+        since => (since, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f49_a_transaction_that_hangs_is_told_of_once_a_minute() {
+        let (mut since, mut told) = (None, vec![]);
+        for second in 0..200 {
+            let open = second != 70;
+            let (next, say) = held(since, open, seconds(second));
+            since = next;
+            if say {
+                told.push(second);
+            }
+        }
+        assert_eq!(told, [60, 131, 191]);
     }
 }

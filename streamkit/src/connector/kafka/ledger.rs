@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::close::Closing;
 use super::config::Properties;
-use super::fault::{Fault, fail, fault};
+use super::fault::{Fault, fail, fault, lacks};
 use super::observer::Observer;
 use crate::connector::Progress;
 use crate::error::{Error, Result};
@@ -50,12 +50,25 @@ const READER: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "2"),
 ];
 
+/// How much of the topic is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// All that is there when the reading begins. That is not the last stable offset: another
+    /// sink's open transaction may hold that one back below a record of ours that is committed. So
+    /// the end is the high watermark that the first answer brings, and what is open below it is
+    /// waited for.
+    End,
+    /// Up to the first open transaction: enough for a suspicion, not for a decision.
+    Open,
+}
+
 /// The newest committed entry of `key`.
-///
-/// Reads to the end of the topic, and that is not the last stable offset: another sink's open
-/// transaction may hold that one back below a record of ours that is committed. So the end is the
-/// high watermark that the first answer brings, and what is open below it is waited for.
-pub(super) fn read(properties: &Properties, topic: &str, key: &str) -> Result<Option<Entry>> {
+pub(super) fn read(
+    properties: &Properties,
+    topic: &str,
+    key: &str,
+    until: Until,
+) -> Result<Option<Entry>> {
     let what = || format!("cannot read the sinks' progress from topic {topic}");
     let client: BaseConsumer<Observer> = properties
         .config(READER)?
@@ -82,13 +95,14 @@ pub(super) fn read(properties: &Properties, topic: &str, key: &str) -> Result<Op
                 let end = client.context().take_end().ok_or_else(|| {
                     Error::internal(format!("{}: the client does not say where it ends", what()))
                 })?;
-                if end.offset >= *goal.get_or_insert(end.high) {
+                if until == Until::Open || end.offset >= *goal.get_or_insert(end.high) {
                     break;
                 }
                 tracing::info!(topic, "waiting for another sink's open transaction");
             }
             Some(Err(error)) if error.rdkafka_error_code().map(fault) != Some(Fault::Network) => {
-                return Err(fail(what(), error));
+                let right = lacks(&error, format_args!("Read on topic {topic}"));
+                return Err(fail(format!("{}{right}", what()), error));
             }
             Some(_) | None => {}
         }

@@ -20,8 +20,13 @@
 //! Downstream, only a reader with `isolation.level=read_committed` gets each row exactly once; that
 //! is not the default of most clients.
 //!
-//! The client is librdkafka. Whatever property of it a person sets is passed on, but for those that
-//! the promises above rest on. None of its types is part of this interface.
+//! The client is librdkafka, built without TLS, so that nothing has to be installed for it. A program
+//! that needs TLS or SCRAM adds `rdkafka = { version = "0.39", features = ["ssl"] }` to its own
+//! `Cargo.toml` (and OpenSSL's development files to the machine): Cargo builds the client once, with
+//! all that anybody asks for. Until then a property that needs it is an error that says so.
+//!
+//! Whatever property of the client a person sets is passed on, but for those that the promises
+//! above rest on. None of its types is part of this interface.
 
 mod close;
 mod config;
@@ -37,6 +42,7 @@ mod query;
 mod record;
 mod sink;
 mod source;
+mod splits;
 mod target;
 mod transactions;
 

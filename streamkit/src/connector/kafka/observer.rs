@@ -3,7 +3,7 @@
 //! The client's own threads put these into its queue; the callbacks here run on whatever thread
 //! polls it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rdkafka::ClientContext;
@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::{Message, TopicPartitionList};
 
-use super::fault::{Fault, fault};
+use super::fault::{Fault, fault, lacks};
 
 /// The end of a partition, as the broker's last answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,15 @@ pub(super) struct Trouble {
     pub(super) text: String,
 }
 
+/// A record that was not delivered, and why.
+#[derive(Debug, Clone)]
+pub(super) struct Undelivered {
+    pub(super) code: Code,
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) bytes: usize,
+}
+
 /// One client's callbacks, and what they have said.
 #[derive(Debug, Default)]
 pub(super) struct Observer {
@@ -39,7 +48,9 @@ pub(super) struct Observer {
     trouble: Mutex<Option<Trouble>>,
     /// How often the connection was in trouble.
     outages: AtomicU64,
-    undelivered: Mutex<Option<(Code, i32)>>,
+    undelivered: Mutex<Option<Undelivered>>,
+    /// The group's offsets could not be stored, and that was said.
+    mirror_failed: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -63,9 +74,10 @@ impl Observer {
         self.outages.load(Ordering::Acquire)
     }
 
-    /// Why the first record that was not delivered was not, and its partition.
-    pub(super) fn undelivered(&self) -> Option<(Code, i32)> {
-        *lock(&self.undelivered)
+    /// The first record that was not delivered. One that the client threw away because another
+    /// was refused says less than that one, whichever of them is told first.
+    pub(super) fn undelivered(&self) -> Option<Undelivered> {
+        lock(&self.undelivered).clone()
     }
 }
 
@@ -117,8 +129,14 @@ impl ClientContext for Observer {
 
 impl ConsumerContext for Observer {
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            // A copy for lag tools, not the truth: not worth more than this.
+        // A copy for lag tools, not the truth: it stops nothing. But what a person must put right
+        // is said, once.
+        let Err(error) = result else { return };
+        let settings = error.rdkafka_error_code().map(fault) == Some(Fault::Settings);
+        if settings && !self.mirror_failed.swap(true, Ordering::AcqRel) {
+            let right = lacks(&error, "Read on the group and on the topic");
+            tracing::warn!("lag tools will not see the job{right}: {error}");
+        } else {
             tracing::debug!("the group's offsets were not stored: {error}");
         }
     }
@@ -130,7 +148,17 @@ impl ProducerContext for Observer {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
             let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-            lock(&self.undelivered).get_or_insert((code, message.partition()));
+            let mut first = lock(&self.undelivered);
+            let purged = |code| matches!(code, Code::PurgeQueue | Code::PurgeInflight);
+            if first.as_ref().is_none_or(|first| purged(first.code) && !purged(code)) {
+                *first = Some(Undelivered {
+                    code,
+                    topic: message.topic().to_owned(),
+                    partition: message.partition(),
+                    bytes: message.key().map_or(0, <[u8]>::len)
+                        + message.payload().map_or(0, <[u8]>::len),
+                });
+            }
         }
     }
 }

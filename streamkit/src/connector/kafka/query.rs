@@ -7,30 +7,35 @@ use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::fault::{Fault, fail};
+use super::fault::{Fault, fail, lacks};
+use super::native;
 use super::observer::Observer;
 use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock, millis, seconds};
 
 /// How long a cluster may take to answer before it counts as out of reach.
-const PATIENCE: Duration = seconds(15);
+pub(super) const PATIENCE: Duration = seconds(15);
+/// For how long a topic that was there must be missing before it counts as deleted: a broker that
+/// has just started may not know of it yet.
+const GONE: Duration = seconds(3);
 
-/// Asks until there is an answer, for [`PATIENCE`]. What a person must put right (a password, an
-/// unknown host) ends it at once.
+/// Asks until there is an answer, for as long as `patience`. What a person must put right (a
+/// password, an unknown host) ends it at once.
 pub(super) fn patiently<T>(
     observer: &Observer,
     bootstrap: &str,
+    patience: Duration,
     mut ask: impl FnMut(Duration) -> Result<T, KafkaError>,
 ) -> Result<T> {
     let clock = SystemClock::new();
     loop {
-        let error = match ask(seconds(2)) {
+        let error = match ask(patience.min(seconds(2))) {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         let trouble = observer.trouble();
         let hopeless = trouble.as_ref().is_some_and(|t| t.fault == Fault::Access);
-        if hopeless || clock.elapsed() >= PATIENCE {
+        if hopeless || clock.elapsed() >= patience {
             let why = trouble.map_or_else(String::new, |t| format!(" ({})", t.text));
             let what = format!(
                 "no answer from Kafka at {bootstrap}{why}; is it running, is that its address, and \
@@ -45,15 +50,17 @@ pub(super) fn patiently<T>(
     }
 }
 
-/// The numbers of a topic's partitions. The topic must exist.
+/// The numbers of a topic's partitions. The topic must exist; `known`: it did.
 pub(super) fn partitions(
     client: &Client<Observer>,
     bootstrap: &str,
     topic: &str,
+    known: bool,
+    patience: Duration,
 ) -> Result<BTreeSet<i32>> {
     let clock = SystemClock::new();
     loop {
-        let metadata = patiently(client.context(), bootstrap, |wait| {
+        let metadata = patiently(client.context(), bootstrap, patience, |wait| {
             client.fetch_metadata(Some(topic), wait)
         })?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
@@ -63,14 +70,53 @@ pub(super) fn partitions(
         match error {
             None if !partitions.is_empty() => return Ok(partitions),
             Some(code @ (Code::TopicAuthorizationFailed | Code::InvalidTopic)) => {
-                return Err(Error::user(format!("topic {topic} cannot be read"))
-                    .because(KafkaError::MetadataFetch(code)));
+                let error = KafkaError::MetadataFetch(code);
+                let right = lacks(&error, format_args!("Describe and Read on topic {topic}"));
+                return Err(fail(format!("topic {topic} cannot be read{right}"), error));
             }
-            // A new topic, or a broker that has just started: gone in a moment.
-            Some(Code::LeaderNotAvailable) if clock.elapsed() < PATIENCE => {
-                std::thread::sleep(millis(100));
+            // A new topic, or a broker that has just started: over in a moment.
+            Some(Code::LeaderNotAvailable) if clock.elapsed() < PATIENCE => {}
+            _ if known && clock.elapsed() < GONE => {}
+            _ if known => {
+                return Err(Error::user(format!(
+                    "topic {topic} at {bootstrap} is gone, though the job has read it: it was \
+                     deleted, or this is another cluster. Nothing more can be read from it; if it \
+                     is created again, start the job anew, under another name or with its state \
+                     removed"
+                )));
             }
             _ => return Err(no_such_topic(bootstrap, topic)),
+        }
+        std::thread::sleep(millis(100));
+    }
+}
+
+/// The id of a topic that exists; empty where the cluster has no ids, or never answers that
+/// question. `needed`: it was known once, and is to be compared.
+pub(super) fn topic_id(
+    client: &Client<Observer>,
+    topic: &str,
+    needed: bool,
+    patience: Duration,
+) -> Result<String> {
+    let clock = SystemClock::new();
+    loop {
+        match native::topic_id(client, topic, patience.min(seconds(5))) {
+            Ok(id) => return Ok(id.unwrap_or_default()),
+            Err(Code::OperationTimedOut) if !needed => {
+                tracing::warn!(
+                    topic,
+                    "the cluster does not tell the topic's id; if the topic is deleted and created \
+                     again, only its offsets can show it"
+                );
+                return Ok(String::new());
+            }
+            // Not every broker knows a new topic at the same moment.
+            Err(_) if clock.elapsed() < patience => std::thread::sleep(millis(100)),
+            Err(code) => {
+                let what = format!("cannot find out which topic {topic} is (its id)");
+                return Err(fail(what, KafkaError::AdminOp(code)));
+            }
         }
     }
 }
@@ -97,8 +143,10 @@ pub(super) fn watermarks(
                 return Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)));
             }
             Err(error) if clock.elapsed() >= PATIENCE => {
-                let what =
-                    format!("cannot find out where topic {topic} partition {partition} ends");
+                let right = lacks(&error, format_args!("Describe on topic {topic}"));
+                let what = format!(
+                    "cannot find out where topic {topic} partition {partition} ends{right}"
+                );
                 return Err(fail(what, error));
             }
             Err(_) => std::thread::sleep(millis(100)),

@@ -9,7 +9,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ledger::{self, Entry};
+use super::ledger::{self, Entry, Until};
 use super::record::ProducerRecord;
 use super::target::KafkaTarget;
 use super::transactions::Transactions;
@@ -90,6 +90,7 @@ impl<T: Data> Sink<T> for KafkaSink<T> {
             // Nobody has to guess it: it only must not be another writer's.
             owner: format!("{:016x}", RandomState::new().hash_one(std::process::id())),
             claimed: None,
+            confirmed: None,
             lineage: String::new(),
             transactions: None,
             record: ProducerRecord::default(),
@@ -111,6 +112,8 @@ struct Writer<T> {
     owner: String,
     /// The version that this writer has claimed, or has tried to.
     claimed: Option<u64>,
+    /// The newest version of ours that is certain to be in the progress topic.
+    confirmed: Option<u64>,
     lineage: String,
     transactions: Option<Transactions>,
     record: ProducerRecord,
@@ -136,7 +139,50 @@ impl<T: Data> Writer<T> {
         transactions.send(&self.target.progress_topic(), Some(0), &self.record)?;
         failpoint("kafka.progress_sent");
         (self.rows, self.bytes) = (0, 0);
-        transactions.commit()
+        let commit = transactions.commit()?;
+        if commit == Commit::Done {
+            self.confirmed = self.claimed;
+        }
+        Ok(commit)
+    }
+
+    fn stored(&self, until: Until) -> Result<Option<Entry>> {
+        ledger::read(&self.target.properties, &self.target.progress_topic(), &self.key, until)
+    }
+
+    /// Whether what the progress topic says about the sink leaves it to this writer.
+    fn judge(&self, stored: Option<&Entry>, lineage: &str) -> Result<()> {
+        let topic = self.target.progress_topic();
+        // Rule D6, also while the job runs: what was there and is gone may have been anything.
+        if stored.map(|stored| stored.version) < self.confirmed {
+            return Err(Error::corrupt(format!(
+                "topic {topic} no longer holds how far {} has got, though this process has \
+                 written it there: the topic was deleted or has lost records. Stop, and restore it \
+                 or start the job anew, under another name",
+                self.key
+            )));
+        }
+        let Some(stored) = stored else { return Ok(()) };
+        if stored.progress.is_some() && stored.lineage != lineage {
+            return Err(Error::fenced(format!(
+                "topic {topic} holds progress of lineage {} for {}, and the job is of lineage \
+                 {lineage}: it was written by another job of the same name, or by this one before \
+                 its checkpoints were removed",
+                stored.lineage, self.key,
+            ))
+            .of_lineage(&stored.lineage));
+        }
+        self.give_way(Some(stored))
+    }
+
+    fn give_way(&self, stored: Option<&Entry>) -> Result<()> {
+        match stored {
+            Some(stored) if self.superseded(stored) => Err(Error::fenced(format!(
+                "{} was taken over by another process (instance {}, claim {})",
+                self.key, stored.instance, stored.version
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether somebody else has claimed the sink since this writer did.
@@ -159,33 +205,21 @@ fn not_recovered() -> Error {
 impl<T: Data> SinkWriter<T> for Writer<T> {
     fn recover(&mut self, claim: &Claim) -> Result<Option<Progress>> {
         self.discard();
-        let properties = &self.target.properties;
+        if self.confirmed.is_some() {
+            // Back after some time, perhaps a long one. If somebody else owns the sink by now, do
+            // not even shut them out.
+            self.give_way(self.stored(Until::Open)?.as_ref())?;
+        }
         // First shut out the older producer and end its transaction, then read: what is read can
         // no longer change behind our back.
-        let transactions = Transactions::start(properties, &self.transactional_id, self.max_bytes)?;
+        let properties = &self.target.properties;
+        let topics = [self.topic.to_string(), self.target.progress_topic()];
+        let transactions =
+            Transactions::start(properties, &self.transactional_id, topics, self.max_bytes)?;
         failpoint("kafka.initialised");
-        let stored = ledger::read(properties, &self.target.progress_topic(), &self.key)?;
+        let stored = self.stored(Until::End)?;
         failpoint("kafka.progress_read");
-        if let Some(stored) = &stored {
-            if stored.progress.is_some() && stored.lineage != claim.lineage {
-                return Err(Error::fenced(format!(
-                    "topic {} holds progress of lineage {} for {}, and the job is of lineage {}: \
-                     it was written by another job of the same name, or by this one before its \
-                     checkpoints were removed",
-                    self.target.progress_topic(),
-                    stored.lineage,
-                    self.key,
-                    claim.lineage
-                ))
-                .of_lineage(&stored.lineage));
-            }
-            if self.superseded(stored) {
-                return Err(Error::fenced(format!(
-                    "{} was taken over by another process (instance {}, claim {})",
-                    self.key, stored.instance, stored.version
-                )));
-            }
-        }
+        self.judge(stored.as_ref(), &claim.lineage)?;
         self.transactions = Some(transactions);
         self.lineage.clone_from(&claim.lineage);
         self.claimed = Some(stored.as_ref().map_or(0, |stored| stored.version) + 1);

@@ -1,6 +1,8 @@
 //! A topic as a source.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -10,9 +12,8 @@ use super::config::Properties;
 use super::fault::fail;
 use super::fetcher::{Client, Fetcher};
 use super::lane::{Chunk, Lane, Next};
-use super::native;
 use super::observer::Observer;
-use super::query;
+use super::{query, splits};
 use crate::connector::{RawRecord, ReadBatch, ReadStatus, Source, SplitReader, Wake};
 use crate::error::{Error, Result};
 use crate::record::{Split, SplitId};
@@ -24,7 +25,9 @@ pub enum Start {
     /// At its first record.
     #[default]
     Earliest,
-    /// Behind its last record, as it is when the job first sees the partition.
+    /// Behind its last record, as it is when the job first sees the topic. A partition that the
+    /// topic gets later is read from its first record on: what it got before the job noticed it
+    /// is new as well.
     Latest,
 }
 
@@ -47,6 +50,10 @@ pub struct KafkaSource {
     buffer: usize,
     /// One consumer; a second one while a partition is read twice at the same time.
     fetchers: Mutex<Vec<Slot>>,
+    /// The cluster has answered once.
+    answered: AtomicBool,
+    /// Partitions that the topic got after the job had begun.
+    later: Mutex<BTreeSet<i32>>,
 }
 
 /// A consumer, and the partitions that it reads.
@@ -75,6 +82,8 @@ impl KafkaSource {
             committed_only: true,
             buffer: 64 << 20,
             fetchers: Mutex::default(),
+            answered: AtomicBool::new(false),
+            later: Mutex::default(),
         }
     }
 
@@ -174,14 +183,6 @@ impl KafkaSource {
         slot.fetcher.open(Arc::clone(lane), position);
         Ok(Arc::clone(&slot.fetcher))
     }
-
-    fn id(&self, partition: i32) -> SplitId {
-        SplitId::new(format!("{}/{partition}", self.topic))
-    }
-
-    fn partition(&self, id: &SplitId) -> Option<i32> {
-        id.as_str().strip_prefix(&*self.topic)?.strip_prefix('/')?.parse().ok()
-    }
 }
 
 /// What every consumer is set to.
@@ -213,43 +214,28 @@ impl Source for KafkaSource {
         format!("kafka topic {}", self.topic)
     }
 
+    /// After the first answer a cluster that is out of reach is an error within some two seconds:
+    /// whoever asks while the job runs has other things to do, and asks again.
     fn splits(&self, known: &[Split]) -> Result<Vec<Split>> {
         let bootstrap = &self.properties.bootstrap;
-        let there =
-            self.ask(|client| query::partitions(client.client(), bootstrap, &self.topic))?;
-        let id = self.ask(|client| {
-            Ok(native::topic_id(client.client(), &self.topic, seconds(5)).unwrap_or_default())
+        let known = splits::of_topic(&self.topic, known);
+        let patience = match self.answered.load(Ordering::Acquire) {
+            true => seconds(1),
+            false => query::PATIENCE,
+        };
+        let there = self.ask(|client| {
+            let known = !known.is_empty();
+            query::partitions(client.client(), bootstrap, &self.topic, known, patience)
         })?;
-        // What a split remembers is the topic's id.
-        let other = known.iter().find(|s| s.memo != id && !s.memo.is_empty() && !id.is_empty());
-        if let Some(other) = other {
-            return Err(Error::user(format!(
-                "topic {} at {bootstrap} is not the one that the job has read so far (its id is \
-                 {id}, and was {}): it was deleted and created again, or this is another cluster. \
-                 If its records are what is to be read, start the job anew, under another name or \
-                 with its state removed",
-                self.topic, other.memo
-            )));
-        }
-        let mut splits = vec![];
-        for partition in there.iter().copied() {
-            let name = self.id(partition);
-            splits.push(known.iter().find(|split| split.id == name).cloned().unwrap_or(Split {
-                id: name,
-                topic: Arc::clone(&self.topic),
-                partition,
-                memo: id.clone(),
-            }));
-        }
-        let gone = known.iter().find(|split| splits.iter().all(|s| s.id != split.id));
-        if let Some(gone) = gone {
-            return Err(Error::user(format!(
-                "topic {} at {bootstrap} has {} partitions, and {} is none of them, though the job \
-                 has read it: the topic was deleted and created again, or this is another cluster",
-                self.topic,
-                there.len(),
-                gone.id
-            )));
+        let needed = known.iter().any(|split| !split.memo.is_empty());
+        let id =
+            self.ask(|client| query::topic_id(client.client(), &self.topic, needed, patience))?;
+        self.answered.store(true, Ordering::Release);
+        let splits = splits::decide(&self.topic, bootstrap, &there, &id, &known)?;
+        if !known.is_empty() {
+            let new = splits.iter().filter(|split| known.iter().all(|known| known.id != split.id));
+            let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+            later.extend(new.map(|split| split.partition));
         }
         Ok(splits)
     }
@@ -257,9 +243,10 @@ impl Source for KafkaSource {
     fn start(&self, split: &Split) -> Result<u64> {
         let (low, high) =
             self.ask(|client| query::watermarks(client, &self.topic, split.partition))?;
+        let later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(match self.start {
-            Start::Earliest => low,
-            Start::Latest => high,
+            Start::Latest if !later.contains(&split.partition) => high,
+            Start::Latest | Start::Earliest => low,
         })
     }
 
@@ -292,7 +279,7 @@ impl Source for KafkaSource {
         }
         let mut list = TopicPartitionList::new();
         for (id, next) in positions {
-            let Some(partition) = self.partition(id) else { continue };
+            let Some(partition) = splits::partition_of(&self.topic, id) else { continue };
             let offset = Offset::Offset(i64::try_from(*next).unwrap_or(i64::MAX));
             let _ = list.add_partition_offset(&self.topic, partition, offset);
         }

@@ -10,9 +10,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::close::Closing;
 use super::config::Properties;
-use super::fault::fail;
+use super::fault::{fail, lacks};
 use super::observer::Observer;
-use super::query;
+use super::{native, query};
 use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock, millis, seconds};
 
@@ -118,7 +118,17 @@ impl KafkaTarget {
     }
 
     fn settings(&self, admin: &AdminClient<Observer>, topic: &str) -> Result<TopicSettings> {
-        let partitions = query::partitions(admin.inner(), &self.properties.bootstrap, topic)?.len();
+        if !self.exists(admin, topic)? {
+            return Err(query::no_such_topic(&self.properties.bootstrap, topic));
+        }
+        let partitions = query::partitions(
+            admin.inner(),
+            &self.properties.bootstrap,
+            topic,
+            false,
+            query::PATIENCE,
+        )?
+        .len();
         let mut settings =
             TopicSettings { partitions, max_message_bytes: DEFAULT_MAX_BYTES, compacted: false };
         let resource = [ResourceSpecifier::Topic(topic)];
@@ -150,15 +160,21 @@ impl KafkaTarget {
 
     fn exists(&self, admin: &AdminClient<Observer>, topic: &str) -> Result<bool> {
         let observer = admin.inner().context();
-        let metadata = query::patiently(observer, &self.properties.bootstrap, |wait| {
-            admin.inner().fetch_metadata(Some(topic), wait)
+        let bootstrap = &self.properties.bootstrap;
+        let metadata = query::patiently(observer, bootstrap, query::PATIENCE, |wait| {
+            let answer = admin.inner().fetch_metadata(Some(topic), wait);
+            if answer.is_err() {
+                native::tell_errors(admin.inner());
+            }
+            answer
         })?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
         if let Some(code @ (Code::TopicAuthorizationFailed | Code::InvalidTopic)) =
             found.and_then(|t| t.error()).map(Code::from)
         {
-            let what = format!("topic {topic} cannot be used");
-            return Err(fail(what, KafkaError::MetadataFetch(code)));
+            let error = KafkaError::MetadataFetch(code);
+            let right = lacks(&error, format_args!("Describe and Write on topic {topic}"));
+            return Err(fail(format!("topic {topic} cannot be used{right}"), error));
         }
         Ok(found.is_some_and(|t| t.error().is_none() && !t.partitions().is_empty()))
     }
@@ -216,7 +232,11 @@ impl KafkaTarget {
         match created.map_err(|e| fail(what(), e))?.pop() {
             // Somebody else was faster: as good.
             Some(Ok(_) | Err((_, Code::TopicAlreadyExists))) => {}
-            Some(Err((_, code))) => return Err(fail(what(), KafkaError::AdminOp(code))),
+            Some(Err((_, code))) => {
+                let error = KafkaError::AdminOp(code);
+                let right = lacks(&error, format_args!("Create on topic {topic}"));
+                return Err(fail(format!("{}{right}", what()), error));
+            }
             None => return Err(Error::external(what())),
         }
         let clock = SystemClock::new();

@@ -14,7 +14,7 @@ use rdkafka::util::Timeout;
 
 use super::close::Closing;
 use super::config::Properties;
-use super::fault::{Fault, fail, fault};
+use super::fault::{Fault, fail, fault, lacks};
 use super::native;
 use super::observer::Observer;
 use super::record::ProducerRecord;
@@ -23,8 +23,9 @@ use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::time::{Clock, SystemClock, millis, seconds};
 
-/// How long a transaction may stay open before the broker aborts it. It bounds for how long a
-/// process that died and never comes back holds up those who read committed records only.
+/// How long a transaction may stay open before the broker aborts it, if nothing else is set. It
+/// bounds for how long a process that died and never comes back holds up those who read committed
+/// records only.
 const TRANSACTION: Duration = seconds(60);
 /// A commit that took longer may have been sent twice, and the second one may still arrive and end
 /// a later transaction of this producer. So it gets no later one.
@@ -52,7 +53,15 @@ const PRODUCER: &[(&str, &str)] = &[
 pub(super) struct Transactions {
     producer: Closing<BaseProducer<Observer>>,
     id: String,
+    /// What is written to.
+    topics: [String; 2],
+    /// The largest batch that the sink's topic takes.
+    max_bytes: usize,
+    /// How long a transaction may stay open.
+    timeout: Duration,
     open: bool,
+    /// When the newest transaction began.
+    began: Duration,
     /// Reported outages when the transaction began.
     outages: u64,
     clock: SystemClock,
@@ -60,7 +69,15 @@ pub(super) struct Transactions {
 
 impl Transactions {
     /// Connects, ends what an older producer with the same id has left open, and shuts it out.
-    pub(super) fn start(properties: &Properties, id: &str, max_bytes: usize) -> Result<Self> {
+    ///
+    /// `topics` are those that will be written to, the one of the rows first; a batch of that one may
+    /// have `max_bytes`.
+    pub(super) fn start(
+        properties: &Properties,
+        id: &str,
+        topics: [String; 2],
+        max_bytes: usize,
+    ) -> Result<Self> {
         let what = || format!("cannot start transactions as {id}");
         // The client's bound is for records before compression, the topic's for batches after it.
         let largest = max_bytes.saturating_mul(4).clamp(1_000_000, 1_000_000_000).to_string();
@@ -69,24 +86,44 @@ impl Transactions {
         base.push(("transactional.id", id));
         base.push(("message.max.bytes", &largest));
         base.push(("batch.size", &batch));
-        let producer: BaseProducer<Observer> = properties
-            .config(&base)?
-            .create_with_context(Observer::default())
-            .map_err(|e| fail(what(), e))?;
+        let config = properties.config(&base)?;
+        let timeout = config.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
+        let timeout = timeout.map_or(TRANSACTION, millis);
+        let producer: BaseProducer<Observer> =
+            config.create_with_context(Observer::default()).map_err(|e| fail(what(), e))?;
         let producer = Closing::new(producer);
         if let Err(error) = producer.init_transactions(seconds(30)) {
             producer.poll(Duration::ZERO);
             let trouble = producer.client().context().trouble();
             let why = trouble.map_or_else(String::new, |t| format!(" ({})", t.text));
-            return Err(fail(format!("{}{why}", what()), error));
+            let right = lacks(&error, format_args!("Describe and Write on transactional id {id}"));
+            let limit = match error.rdkafka_error_code() {
+                Some(Code::InvalidTransactionTimeout) => format!(
+                    ": transaction.timeout.ms is {}, and that is more than the broker's \
+                     transaction.max.timeout.ms; lower the one or raise the other",
+                    timeout.as_millis()
+                ),
+                _ => String::new(),
+            };
+            return Err(fail(format!("{}{why}{right}{limit}", what()), error));
         }
-        let clock = SystemClock::new();
-        Ok(Self { producer, id: id.to_owned(), open: false, outages: 0, clock })
+        Ok(Self {
+            producer,
+            id: id.to_owned(),
+            topics,
+            max_bytes,
+            timeout,
+            open: false,
+            began: Duration::ZERO,
+            outages: 0,
+            clock: SystemClock::new(),
+        })
     }
 
     /// Begins a transaction unless one is open.
     pub(super) fn begin(&mut self) -> Result<()> {
         if !self.open {
+            self.began = self.clock.elapsed();
             self.producer.begin_transaction().map_err(|e| self.fail("begin", e))?;
             self.outages = self.producer.client().context().outages();
             self.open = true;
@@ -122,20 +159,18 @@ impl Transactions {
                 KafkaError::MessageProduction(Code::QueueFull) => {
                     self.producer.poll(millis(1));
                     self.check()?;
-                    if self.clock.elapsed().saturating_sub(start) > TRANSACTION {
-                        return Err(self.fail("write", error));
+                    if self.clock.elapsed().saturating_sub(start) > self.timeout {
+                        return Err(self.fail(&format!("write to topic {topic}"), error));
                     }
                     next = again;
                 }
                 KafkaError::MessageProduction(Code::MessageSizeTooLarge) => {
-                    return Err(Error::user(format!(
-                        "a record of {} bytes is too large for topic {topic}; raise the topic's \
-                         max.message.bytes",
-                        record.len()
-                    ))
-                    .because(error));
+                    return Err(self.too_large(topic, record.len()).because(error));
                 }
-                error => return Err(self.fail("write", error)),
+                error => {
+                    self.check()?;
+                    return Err(self.fail(&format!("write to topic {topic}"), error));
+                }
             }
         }
     }
@@ -143,11 +178,23 @@ impl Transactions {
     /// Serves the client, and finds out early about what was not delivered.
     pub(super) fn check(&self) -> Result<()> {
         self.producer.poll(Duration::ZERO);
-        let Some((code, partition)) = self.producer.client().context().undelivered() else {
+        let Some(lost) = self.producer.client().context().undelivered() else {
             return Ok(());
         };
-        let error = KafkaError::MessageProduction(code);
-        Err(self.fail(&format!("write to partition {partition}"), error))
+        let error = KafkaError::MessageProduction(lost.code);
+        if matches!(lost.code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) {
+            return Err(self.too_large(&lost.topic, lost.bytes).because(error));
+        }
+        let what = format!("write to topic {} partition {}", lost.topic, lost.partition);
+        Err(self.fail(&what, error))
+    }
+
+    fn too_large(&self, topic: &str, bytes: usize) -> Error {
+        Error::user(format!(
+            "a record of {bytes} bytes is too large for topic {topic}, compressed as well; raise \
+             the topic's max.message.bytes (it was {} when the sink was opened)",
+            self.max_bytes
+        ))
     }
 
     /// Commits the open transaction.
@@ -160,7 +207,7 @@ impl Transactions {
             if native::flush(self.producer.client(), 20) && self.producer.in_flight_count() == 0 {
                 break;
             }
-            if self.clock.elapsed().saturating_sub(start) > TRANSACTION {
+            if self.clock.elapsed().saturating_sub(start) > self.timeout {
                 let error = KafkaError::Flush(Code::OperationTimedOut);
                 return Err(self.fail("deliver", error));
             }
@@ -192,9 +239,22 @@ impl Transactions {
     /// The error for a failed step. What has shut this producer out, if anything has, is told by
     /// the client's fatal error only: the call itself may just say that there is one.
     fn fail(&self, step: &str, error: KafkaError) -> Error {
+        let error = self.cause(error);
         let fatal = self.producer.client().fatal_error();
         let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
         if code.map(fault) == Some(Fault::Fenced) {
+            // The broker shuts out whoever has let a transaction run out, too (a process that was
+            // stopped for a while). The progress topic tells whether there is anybody else.
+            if self.clock.elapsed().saturating_sub(self.began) >= self.timeout {
+                return Error::external(format!(
+                    "transactional id {}: cannot {step}: the transaction was open for longer than \
+                     transaction.timeout.ms ({} ms), so Kafka has aborted it",
+                    self.id,
+                    self.timeout.as_millis()
+                ))
+                .retriable()
+                .because(error);
+            }
             return Error::fenced(format!(
                 "transactional id {} was taken over by another process: a second copy of the job \
                  with the same group and instance. This one must stop; give each copy an instance \
@@ -204,9 +264,30 @@ impl Transactions {
             .because(error);
         }
         let why = fatal.map_or_else(String::new, |(_, text)| format!(" ({text})"));
-        let what = format!("transactional id {}: cannot {step}{why}", self.id);
+        let right = lacks(
+            &error,
+            format_args!(
+                "Write on every topic of the transaction ({}), and on its id",
+                self.topics.join(", ")
+            ),
+        );
+        let what = format!("transactional id {}: cannot {step}{why}{right}", self.id);
         // With a new producer it may work, whatever it is.
         fail(what, error)
+    }
+
+    /// What is behind an error that only says that the transaction cannot go on. The client tells
+    /// it to whoever asks it to begin another one; to do so is refused in any case.
+    fn cause(&self, error: KafkaError) -> KafkaError {
+        let says_nothing =
+            |code| matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State);
+        if !self.open || !error.rdkafka_error_code().is_some_and(says_nothing) {
+            return error;
+        }
+        match self.producer.begin_transaction() {
+            Err(cause) if !cause.rdkafka_error_code().is_some_and(says_nothing) => cause,
+            _ => error,
+        }
     }
 
     /// Closes the producer. An open transaction is aborted, since nobody can read past it until it
