@@ -34,7 +34,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("flate2", &["connector/file"]),
     ("object_store", &["checkpoint", "runtime/config.rs", "runtime/coordinator/setup.rs"]),
     ("hashbrown", &["state"]),
-    ("xxhash_rust", &["state", "connector/file", "connector/postgres"]),
+    (
+        "xxhash_rust",
+        &["state", "connector/file", "connector/parquet", "connector/postgres"],
+    ),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

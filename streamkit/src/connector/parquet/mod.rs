@@ -15,6 +15,11 @@
 //! *that is the commit*, and the fence against a second process. It names every file and carries
 //! the progress. The renames come after it, and recovery does again those that a crash has cut off.
 //! People who list the folder see the files of one commit appear one after the other, each complete.
+//!
+//! **A disk that is full, or a folder that is gone for a while, costs time only.** Bytes that the
+//! disk refuses wait in memory (`staged.rs`), and every step of a commit can be repeated until it
+//! succeeds; meanwhile the sink takes no rows. What cannot be repeated is a failed sync: it stops the
+//! job, and the next start reads the rows again.
 
 mod columns;
 mod config;
@@ -22,5 +27,6 @@ mod layout;
 mod manifest;
 mod part;
 mod sink;
+mod staged;
 
 pub use config::LakeSink;
