@@ -34,10 +34,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("flate2", &["connector/file"]),
     ("object_store", &["checkpoint", "runtime/config.rs", "runtime/coordinator/setup.rs"]),
     ("hashbrown", &["state"]),
-    (
-        "xxhash_rust",
-        &["state", "connector/file", "connector/parquet", "connector/postgres"],
-    ),
+    ("xxhash_rust", &["state", "connector/file", "connector/parquet", "connector/postgres"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

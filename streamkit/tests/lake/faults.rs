@@ -8,8 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use streamkit::connector::Commit;
 use streamkit::ErrorKind;
+use streamkit::connector::Commit;
 
 use super::support::*;
 

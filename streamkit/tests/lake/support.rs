@@ -158,7 +158,6 @@ pub(crate) fn lake() -> Lake {
     Lake { _folder: folder, root, staging }
 }
 
-
 /// Why a commit has to be made again.
 pub(crate) fn not_done(commit: Result<Commit, Error>) -> Option<Error> {
     match commit {

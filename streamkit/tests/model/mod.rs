@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use streamkit::LateRecord;
 use streamkit::connector::memory::Collect;
 use streamkit::prelude::*;
-use streamkit::LateRecord;
 use streamkit::testing::{Fault, FlakySink};
 
 /// One record of the tests. Times are in seconds.

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
 
 mod faults;
+mod rejects;
+mod server;
 mod support;
 mod tables;
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::connector::Progress;
 use super::layout::random;
+use crate::connector::Progress;
 use crate::connector::file::{
     Failpoints, failed, lost, passing, read_sealed, seal, sync_folder, write_synced,
 };

@@ -47,14 +47,9 @@ impl Format {
     }
 
     /// For files with this schema.
-    pub(super) fn of(
-        schema: SchemaRef,
-        schema_version: String,
-        group_rows: usize,
-    ) -> Result<Self> {
+    pub(super) fn of(schema: SchemaRef, schema_version: String, group_rows: usize) -> Result<Self> {
         let zstd = ZstdLevel::try_new(1).map_err(|e| Error::internal("zstd").because(e))?;
-        let version =
-            KeyValue::new(SCHEMA_VERSION.to_owned(), Some(schema_version));
+        let version = KeyValue::new(SCHEMA_VERSION.to_owned(), Some(schema_version));
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(zstd))
             .set_dictionary_enabled(true)

@@ -15,6 +15,17 @@ pub(super) struct Failure {
     /// Whether the connection is of no use any more. If so, it is not certain that the last thing
     /// asked for was not done.
     pub(super) lost: bool,
+    /// What the server refused.
+    pub(super) refused: Option<Refusal>,
+}
+
+/// What of a statement the server refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A value, or a row (SQLSTATE classes 22 and 23); others may be fine.
+    Row,
+    /// The table is not, or not any more, as the statement has it.
+    Shape,
 }
 
 impl From<Failure> for Error {
@@ -26,14 +37,14 @@ impl From<Failure> for Error {
 impl From<Error> for Failure {
     /// A finding about what the server answered: the connection is fine.
     fn from(error: Error) -> Self {
-        Self { error, lost: false }
+        Self { error, lost: false, refused: None }
     }
 }
 
 impl Failure {
     /// Nothing came back, or the server ended the connection.
     pub(super) fn lost(error: Error) -> Self {
-        Self { error: error.retriable(), lost: true }
+        Self { error: error.retriable(), lost: true, refused: None }
     }
 
     /// `doing` says what was attempted, on which object.
@@ -51,7 +62,7 @@ impl Failure {
             Kind::Refused => Error::user(text),
             Kind::Other => Error::external(text),
         };
-        Self { error, lost }
+        Self { error, lost, refused: if lost { None } else { refusal(code) } }
     }
 
     fn without_answer(doing: &str, error: tokio_postgres::Error) -> Self {
@@ -64,7 +75,8 @@ impl Failure {
         };
         // Texts of this client never contain a password, only what was wrong with it.
         let error = Error::external(doing).because(error);
-        Self { error: if passing { error.retriable() } else { error }, lost: true }
+        let error = if passing { error.retriable() } else { error };
+        Self { error, lost: true, refused: None }
     }
 }
 
@@ -92,6 +104,16 @@ fn kind(code: &str) -> Kind {
             "28" | "3D" | "3F" | "42" => Kind::Refused,
             _ => Kind::Other,
         },
+    }
+}
+
+fn refusal(code: &str) -> Option<Refusal> {
+    match code.get(..2).unwrap_or_default() {
+        "22" | "23" => Some(Refusal::Row),
+        "42" => Some(Refusal::Shape),
+        // "cached plan must not change result type", among others.
+        "0A" => Some(Refusal::Shape),
+        _ => None,
     }
 }
 
