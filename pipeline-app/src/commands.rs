@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Environment, Machine};
 use crate::status::{self, LastMinute, screen};
-use crate::{generate_command, health, http, logging, reset, run, show, signals, summary};
+use crate::{generate_command, health, http, lake, logging, reset, run, show, signals, summary};
 
 /// Does what was asked for.
 ///
@@ -24,6 +24,7 @@ pub fn execute(cli: &Cli) -> Result<()> {
             runtime()?.block_on(generate_command::generate(&config, &layers, args))
         }
         Some(Command::Reset(args)) => reset::reset(&config, args),
+        Some(Command::Lake(command)) => lake::execute(&config, command),
         Some(Command::Health) => health::check(&config),
         Some(Command::Config(ConfigCommand::Show)) => {
             print!("{}", config::show(&config, &layers));

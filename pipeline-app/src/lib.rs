@@ -17,6 +17,7 @@ pub mod generate_command;
 pub mod health;
 pub mod http;
 pub mod job;
+pub mod lake;
 pub mod logging;
 pub mod metrics_text;
 pub mod model;

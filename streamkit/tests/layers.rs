@@ -31,6 +31,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("parquet::", &["connector/parquet"]),
     ("arrow_array", &["connector/parquet"]),
     ("arrow_schema", &["connector/parquet"]),
+    ("rustix", &["connector/parquet"]),
     ("flate2", &["connector/file"]),
     ("object_store", &["checkpoint", "runtime/config.rs", "runtime/coordinator/setup.rs"]),
     ("hashbrown", &["state"]),

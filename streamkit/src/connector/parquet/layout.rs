@@ -38,22 +38,60 @@ impl Layout {
         if root.file_name().is_none() {
             return Err(Error::user("a file system's root cannot be a lake"));
         }
-        let staging = beside(&root, ".staging");
-        let sink = file_name(sink);
-        let layout = Self {
-            parts: staging.join("parts").join(&sink),
-            manifests: staging.join("manifests").join(&sink),
-            lock: staging.join("locks").join(format!("{sink}.lock")),
-            // No sink's lock is called so: a name has no dot.
-            moves: staging.join("locks").join("moves.of.all"),
-            compaction: staging.join("compaction"),
-            root,
-        };
+        let layout = Self::of(root, &file_name(sink));
+        let staging = layout.staging();
         for folder in [&layout.parts, &layout.manifests, &staging.join("locks")] {
             create_folder("the lake's staging folder", folder)?;
         }
         layout.probe()?;
         Ok(layout)
+    }
+
+    /// A lake that a sink has made; of no sink in particular.
+    pub(super) fn existing(root: &Path) -> Result<Self> {
+        let layout = fs::canonicalize(root).map(|root| Self::of(root, ""));
+        match layout {
+            Ok(layout) if layout.staging().join("manifests").is_dir() => Ok(layout),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(failed("open", "the lake's folder", root, e))
+            }
+            _ => Err(Error::user(format!(
+                "there is no lake in {}: a job makes one, with a folder {} beside it",
+                root.display(),
+                beside(root, ".staging").display()
+            ))),
+        }
+    }
+
+    /// The layouts of all sinks that write to the lake, and the names of their folders.
+    pub(super) fn sinks(&self) -> Result<Vec<(String, Self)>> {
+        let folder = self.staging().join("manifests");
+        let error = |e| failed("list", "the lake's manifests", &folder, e);
+        let mut sinks = vec![];
+        for entry in fs::read_dir(&folder).map_err(error)? {
+            let name = entry.map_err(error)?.file_name().to_string_lossy().into_owned();
+            sinks.push((name.clone(), Self::of(self.root.clone(), &name)));
+        }
+        sinks.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(sinks)
+    }
+
+    fn staging(&self) -> PathBuf {
+        beside(&self.root, ".staging")
+    }
+
+    /// `sink` is the name of its folder.
+    fn of(root: PathBuf, sink: &str) -> Self {
+        let staging = beside(&root, ".staging");
+        Self {
+            parts: staging.join("parts").join(sink),
+            manifests: staging.join("manifests").join(sink),
+            lock: staging.join("locks").join(format!("{sink}.lock")),
+            // No sink's lock is called so: a name has no dot.
+            moves: staging.join("locks").join("moves.of.all"),
+            compaction: staging.join("compaction"),
+            root,
+        }
     }
 
     fn probe(&self) -> Result<()> {

@@ -102,15 +102,16 @@ impl Manifests {
         Ok(manifest)
     }
 
-    /// All that are left, in order: for people's commands, a job needs the newest only.
-    pub(super) fn all(&self) -> Result<Vec<(u64, Manifest)>> {
+    /// All that are left, in order, damaged ones as errors: for people's commands. A job needs the
+    /// newest only.
+    pub(super) fn all(&self) -> Result<Vec<(u64, Result<Manifest>)>> {
         let error = |e| failed("list", "the lake's manifests", &self.folder, e);
         let mut numbers = vec![];
         for entry in fs::read_dir(&self.folder).map_err(error)? {
             numbers.extend(number(&entry.map_err(error)?.path(), "json"));
         }
         numbers.sort_unstable();
-        numbers.into_iter().map(|number| Ok((number, self.read(number)?))).collect()
+        Ok(numbers.into_iter().map(|number| (number, self.read(number))).collect())
     }
 
     /// Makes what was created before durable, and not only seen by this process. To be done before

@@ -42,7 +42,8 @@ impl Staged {
         Self { path, failpoints, file: None, written: 0, tail: vec![], ask_at: PIECE, hash }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    #[cfg(test)]
+    fn path(&self) -> &Path {
         &self.path
     }
 
