@@ -26,6 +26,8 @@ const LAYERS: &[&[&str]] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("rdkafka", &["connector/kafka"]),
     ("tokio_postgres", &["connector/postgres"]),
+    ("tokio_postgres_rustls", &["connector/postgres"]),
+    ("rustls", &["connector/postgres"]),
     ("postgres_types", &["connector/postgres"]),
     ("rusqlite", &["connector/sqlite"]),
     ("parquet::", &["connector/parquet"]),

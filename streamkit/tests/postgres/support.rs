@@ -134,6 +134,21 @@ impl Database {
         PostgresConfig::new(&format!("{}%20{option}", self.url)).unwrap()
     }
 
+    /// The configuration with another host (and port, if it has one) and these options.
+    #[cfg(feature = "postgres-tls")]
+    pub(crate) fn config_tls(&self, host: &str, options: &str) -> PostgresConfig {
+        let (before, after) = self.url.split_once('@').unwrap();
+        let (address, path) = after.split_once('/').unwrap();
+        let (_, port) = address.rsplit_once(':').unwrap();
+        let host = if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
+        PostgresConfig::new(&format!("{before}@{host}/{path}&{options}")).unwrap()
+    }
+
+    /// The job's name, which is the test's.
+    pub(crate) fn job(&self) -> &str {
+        &self.job
+    }
+
     pub(crate) fn address(&self) -> String {
         let (_, after) = self.url.split_once('@').unwrap();
         after.split_once('/').unwrap().0.to_owned()
@@ -195,6 +210,8 @@ pub(crate) struct Proxy {
     lose_answers: Arc<AtomicBool>,
     /// The server gets ROLLBACK for COMMIT.
     roll_back: Arc<AtomicBool>,
+    /// Encryption is said not to be there.
+    deny_encryption: Arc<AtomicBool>,
     /// How many more answers come through before both sides end.
     answers: Arc<AtomicI64>,
 }
@@ -206,12 +223,18 @@ impl Proxy {
             port: listener.local_addr().unwrap().port(),
             lose_answers: Arc::default(),
             roll_back: Arc::default(),
+            deny_encryption: Arc::default(),
             answers: Arc::new(AtomicI64::new(i64::MAX)),
         };
         let this = proxy.clone();
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                let (mut client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                if this.deny_encryption.load(Ordering::SeqCst) {
+                    // Eight bytes ask for it, and one says no.
+                    client.read_exact(&mut [0; 8]).unwrap();
+                    client.write_all(b"N").unwrap();
+                }
                 let (to_server, from_client) =
                     (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let (one, two) = (this.clone(), this.clone());
@@ -228,6 +251,11 @@ impl Proxy {
 
     pub(crate) fn roll_back_commits(&self, roll_back: bool) {
         self.roll_back.store(roll_back, Ordering::SeqCst);
+    }
+
+    #[cfg(feature = "postgres-tls")]
+    pub(crate) fn deny_encryption(&self) {
+        self.deny_encryption.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn cut_after(&self, answers: i64) {

@@ -70,7 +70,10 @@ impl Failure {
         let passing = match io {
             // A password that the server does not know is reported by the server itself; this is a
             // server that does not know its part of it.
-            Some(io) => io.kind() != io::ErrorKind::InvalidInput,
+            // Nor will a certificate become a trusted one.
+            Some(io) => {
+                !matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+            }
             None => error.is_closed(),
         };
         // Texts of this client never contain a password, only what was wrong with it.
@@ -125,7 +128,7 @@ fn describe(error: &DbError) -> String {
         text.push_str(more.trim_end_matches('.'));
     }
     if error.code().code() == "28000" && text.contains("no encryption") {
-        text.push_str("; streamkit cannot encrypt the connection yet");
+        text.push_str("; add sslmode=verify-full to the connection string, or sslmode=require");
     }
     format!("{} (SQLSTATE {})", text.replace('\n', " "), error.code().code())
 }

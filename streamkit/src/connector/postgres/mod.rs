@@ -30,8 +30,8 @@
 //!
 //! **Times** are points in time: `timestamptz`, or `timestamp` in UTC where a table has that.
 //!
-//! **Not encrypted yet.** A connection string with `sslmode=require` is refused; with `prefer`, the
-//! default, and `disable` the connection is plain.
+//! **Encryption** is what `sslmode` and `sslrootcert` of the connection string ask for, with the cargo
+//! feature `postgres-tls`; [`PostgresConfig::new`] says how.
 //!
 //! Needs PostgreSQL 12 or newer, and a session of its own: behind PgBouncer, session pooling.
 
@@ -44,6 +44,7 @@ mod session;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod writer;
 
 use std::fmt;
