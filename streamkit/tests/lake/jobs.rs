@@ -10,7 +10,7 @@ use streamkit::connector::parquet::LakeSink;
 use streamkit::prelude::*;
 use streamkit::testing::{Gate, Running, Script, ScriptedSource, run};
 
-use super::faults::Disk;
+use super::disk::Disk;
 use super::support::*;
 
 /// 100 rows, and the others when the gate is open.

@@ -2,6 +2,8 @@
 #![cfg(feature = "parquet")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../disk/mod.rs"]
+mod disk;
 mod faults;
 mod jobs;
 mod support;
