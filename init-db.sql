@@ -54,3 +54,30 @@ CREATE TABLE IF NOT EXISTS user_sessions (
 -- The sessions that ended last, over all users.
 CREATE INDEX IF NOT EXISTS user_sessions_session_end_time_idx
     ON user_sessions (session_end_time DESC);
+
+-- How far each sink of each job has got, moved in the same transaction as its rows. The rows that
+-- it counts (progress ->> 'rows') are those written and those rejected.
+CREATE TABLE IF NOT EXISTS streamkit_progress (
+    job        text        NOT NULL,
+    sink       text        NOT NULL,
+    lineage    text        NOT NULL,
+    owner      text        NOT NULL,
+    version    bigint      NOT NULL,
+    progress   json,
+    rejected   bigint      NOT NULL DEFAULT 0,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (job, sink)
+);
+
+-- Rows that the database would not take into their table (a constraint, a value out of range), as
+-- JSON text and with the reason. Once somebody has seen to them they can be deleted.
+CREATE TABLE IF NOT EXISTS streamkit_rejects (
+    id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job         text        NOT NULL,
+    sink        text        NOT NULL,
+    lineage     text        NOT NULL,
+    target      text        NOT NULL,
+    refused_row text        NOT NULL,
+    error       text        NOT NULL,
+    rejected_at timestamptz NOT NULL DEFAULT now()
+);

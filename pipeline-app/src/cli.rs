@@ -38,6 +38,9 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Delete what the job has made in the data folder
     Reset(ResetArgs),
+    /// Look after the lake, while a job runs or not
+    #[command(subcommand)]
+    Lake(LakeCommand),
     /// Ask a running job whether it is ready; exit code 0 or 1 (for containers)
     Health,
     /// Look into the checkpoints, whether the job runs or not
@@ -130,6 +133,26 @@ pub struct DlqRedriveArgs {
 pub enum ConfigCommand {
     /// Show every setting, its value and where that comes from; secrets are not shown
     Show,
+}
+
+/// What can be done with the lake.
+#[derive(Debug, Clone, Subcommand)]
+pub enum LakeCommand {
+    /// Read every file and compare it with what its commit wrote; exit code 1 if something is wrong
+    Verify,
+    /// Merge the small files of dates that are over; readers see each row once at any moment
+    Compact(CompactArgs),
+}
+
+/// What is merged.
+#[derive(Debug, Clone, Args)]
+pub struct CompactArgs {
+    /// Only this date, such as 2026-01-31 [all that are over in UTC]
+    #[arg(long, value_name = "DATE")]
+    pub date: Option<String>,
+    /// How large a merged file gets; files of half of it stay as they are
+    #[arg(long, default_value_t = 128, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub target_mib: u64,
 }
 
 /// Where things are.

@@ -7,7 +7,7 @@ use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Environment, Machine};
 use crate::status::{self, LastMinute, screen};
 use crate::{
-    checkpoint_command, dlq, generate_command, health, http, lock, logging, reset, run, show,
+    checkpoint_command, dlq, generate_command, health, http, lake, lock, logging, reset, run, show,
     signals, summary,
 };
 
@@ -27,6 +27,7 @@ pub fn execute(cli: &Cli) -> Result<()> {
             runtime()?.block_on(generate_command::generate(&config, &layers, args))
         }
         Some(Command::Reset(args)) => reset::reset(&config, args),
+        Some(Command::Lake(command)) => lake::execute(&config, command),
         Some(Command::Health) => health::check(&config),
         Some(Command::Checkpoint(command)) => checkpoint_command::checkpoint(&config, command),
         Some(Command::Dlq(command)) => dlq::dlq(&config, command),

@@ -21,6 +21,7 @@ pub mod health;
 pub mod http;
 pub mod job;
 mod kafka_error;
+pub mod lake;
 pub mod lock;
 pub mod logging;
 pub mod metrics_text;

@@ -77,6 +77,7 @@
 //! |---|---|---|
 //! | `kafka` | source and sink for topics | a C and C++ compiler, make |
 //! | `postgres` | sink for PostgreSQL tables | |
+//! | `postgres-tls` | encrypted connections to it | a C compiler |
 //! | `parquet` | sink for a lake of Parquet files | a C compiler |
 //! | `sqlite` | sink for SQLite tables | a C compiler |
 //! | `gzip` | `.gz` files as input | |

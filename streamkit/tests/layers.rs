@@ -29,15 +29,18 @@ const LAYERS: &[&[&str]] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("rdkafka", &["connector/kafka"]),
     ("tokio_postgres", &["connector/postgres"]),
+    ("tokio_postgres_rustls", &["connector/postgres"]),
+    ("rustls", &["connector/postgres"]),
     ("postgres_types", &["connector/postgres"]),
     ("rusqlite", &["connector/sqlite"]),
     ("parquet::", &["connector/parquet"]),
     ("arrow_array", &["connector/parquet"]),
     ("arrow_schema", &["connector/parquet"]),
+    ("rustix", &["connector/parquet"]),
     ("flate2", &["connector/file"]),
     ("object_store", &["checkpoint", "runtime/config.rs", "runtime/coordinator/setup.rs"]),
     ("hashbrown", &["state"]),
-    ("xxhash_rust", &["state", "connector/file", "connector/postgres"]),
+    ("xxhash_rust", &["state", "connector/file", "connector/parquet", "connector/postgres"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

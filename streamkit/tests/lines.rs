@@ -1,6 +1,8 @@
 //! Files as topics: what a crash takes back, and who may write (rules D6, D8, D11).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod disk;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -118,6 +120,35 @@ fn d11_a_commit_that_fails_or_is_killed_at_any_step_loses_and_repeats_nothing() 
             }
         }
     }
+}
+
+#[test]
+fn f69_a_full_disk_costs_time_only() {
+    let Some(disk) = disk::Disk::mount("size=1m") else { return };
+    let path = disk.path().join("rows.jsonl");
+    let mut writer = open(sink(&path));
+    go_on(&mut writer, 10).unwrap();
+    let filler = disk.fill();
+    for _ in 0..3 {
+        // More than what is left of the file's last page.
+        let written =
+            writer.write(&batch(10..1_000)).and_then(|()| writer.commit(&progress(1_000)));
+        let error = written.unwrap_err();
+        assert!(error.is_retriable() && error.to_string().contains("os error 28"), "{error}");
+        // What a runtime does; the claim needs room, too.
+        match writer.recover(&claim("L")) {
+            Ok(recovered) => assert_eq!(recovered, Some(progress(10))),
+            Err(error) => {
+                assert!(error.is_retriable(), "{error}");
+                break;
+            }
+        }
+    }
+    fs::remove_file(filler).unwrap();
+    assert_eq!(writer.recover(&claim("L")).unwrap(), Some(progress(10)));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text(10));
+    go_on(&mut writer, 1_000).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), text(1_000));
 }
 
 #[test]

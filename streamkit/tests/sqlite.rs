@@ -2,6 +2,8 @@
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
 
+mod disk;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -243,4 +245,39 @@ fn a_table_of_another_form_is_found_when_the_sink_is_opened() {
     let opened = SqliteSink::<Session>::new(&database).open(&files.context("sessions", "0"));
     let error = opened.err().unwrap().to_string();
     assert!(error.contains("stream_data.db") && error.contains("no column start"), "{error}");
+}
+
+#[test]
+fn f69_a_full_disk_costs_time_only() {
+    let Some(disk) = disk::Disk::mount("size=2m") else { return };
+    let files = Files::new();
+    let path = disk.path().join("stream_data.db");
+    let database = SqliteDatabase::open(&path).unwrap();
+    let mut writer = SqliteSink::new(&database).open(&files.context("sessions", "0")).unwrap();
+    writer.recover(&claim()).unwrap();
+    writer.write(&batch(&[("a", 1)])).unwrap();
+    assert_eq!(writer.commit(&progress(1)).unwrap(), Commit::Done);
+    let filler = disk.fill();
+    let users: Vec<String> = (0..2_000).map(|n| format!("user-{n:0>100}")).collect();
+    let rows: Vec<_> = users.iter().map(|user| (user.as_str(), 1)).collect();
+    for _ in 0..3 {
+        let written = writer.write(&batch(&rows)).and_then(|()| writer.commit(&progress(2)));
+        match written {
+            Ok(outcome) => assert_eq!(outcome, Commit::Unknown),
+            Err(error) => assert!(error.is_retriable(), "{error}"),
+        }
+        match writer.recover(&claim()) {
+            Ok(recovered) => assert_eq!(recovered, Some(progress(1))),
+            Err(error) => {
+                assert!(error.is_retriable(), "{error}");
+                break;
+            }
+        }
+    }
+    assert_eq!(ask(&path, "SELECT user_id, events FROM sessions"), named(&[("a", 1)]));
+    std::fs::remove_file(filler).unwrap();
+    assert_eq!(writer.recover(&claim()).unwrap(), Some(progress(1)));
+    writer.write(&batch(&rows)).unwrap();
+    assert_eq!(writer.commit(&progress(2)).unwrap(), Commit::Done);
+    assert_eq!(ask(&path, "SELECT 'all', count(*) FROM sessions"), named(&[("all", 2_001)]));
 }

@@ -164,7 +164,7 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_the_remedy() {
         ("INSTANCE", "a/b", "letters"),
         ("LAKE_PATH", "s3://bucket/x", "folder of this machine"),
         ("KAFKA_BOOTSTRAP_SERVERS", "a,,b", "host:port"),
-        ("DATABASE_URL", "mysql://u:hunter2@h/d", "postgres://user:password@host"),
+        ("DATABASE_URL", "mysql://u:hunter2@h/d", "postgres://USER:PASSWORD@HOST"),
     ];
     for (name, value, remedy) in cases {
         let error = Set { env: &[(name, value)], ..Set::default() }.error();

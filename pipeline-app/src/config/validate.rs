@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use streamkit::InputEnd;
+use streamkit::connector::postgres::PostgresConfig;
 
 use super::duration;
 use super::generator::generator_options;
@@ -217,14 +218,8 @@ fn dead_letters(text: &str) -> Result<Option<f64>, String> {
 }
 
 fn database_url(text: &str) -> Result<Secret, String> {
-    // The parser's own message may repeat parts of the value.
-    let valid = tokio_postgres::Config::from_str(text)
-        .is_ok_and(|config| !config.get_hosts().is_empty() || !config.get_hostaddrs().is_empty());
-    if !valid {
-        return Err("write postgres://user:password@host:5432/stream_data; special characters in \
-                    the password as %XX"
-            .to_owned());
-    }
+    // Its messages never repeat the value.
+    PostgresConfig::new(text).map_err(|error| error.message().to_owned())?;
     Ok(Secret::new(text))
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use rusqlite::OpenFlags;
-use tokio_postgres::NoTls;
+use streamkit::connector::postgres::PostgresConfig;
 
 use super::table::Table;
 use crate::config::{Config, Secret};
@@ -73,22 +73,16 @@ pub(super) async fn read(config: &Config, results: &Results, limit: usize) -> Re
 }
 
 async fn postgres(url: &Secret, results: &Results, limit: usize) -> Result<Table> {
-    let (client, connection) = tokio_postgres::connect(url.expose(), NoTls)
-        .await
-        .context("the database in DATABASE_URL cannot be reached")?;
-    tokio::spawn(connection);
+    let config = PostgresConfig::new(url.expose()).context("DATABASE_URL cannot be used")?;
     let fraction = if results.digits > 0 { ".MS" } else { "" };
     let time = |column: &str| {
         format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS{fraction}')")
     };
-    let rows = client.query(&results.query(time, limit), &[]).await.with_context(|| {
+    let rows = config.texts(&results.query(time, limit)).await.with_context(|| {
         format!("the table {} cannot be read; a job that has run has made it", results.name)
     })?;
     let mut table = results.table();
-    for row in rows {
-        let cell = |i| row.try_get::<_, Option<String>>(i).map(Option::unwrap_or_default);
-        table.push((0..row.len()).map(cell).collect::<Result<Vec<_>, _>>()?);
-    }
+    rows.into_iter().for_each(|row| table.push(row.into_iter().map(Option::unwrap_or_default)));
     Ok(table)
 }
 

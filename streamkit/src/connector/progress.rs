@@ -73,7 +73,7 @@ pub enum Commit {
     /// The rows and the progress are durable and visible.
     Done,
     /// The reply was lost. The runtime calls [`recover`](super::SinkWriter::recover), compares, and
-    /// writes again what is missing.
+    /// writes again what is missing; or, if it has not kept the rows, commits again.
     Unknown,
 }
 

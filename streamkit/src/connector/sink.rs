@@ -59,7 +59,9 @@ pub struct SinkOptions {
     pub note_within: Duration,
     /// Whether the runtime keeps rows until they are committed, to write them again after an error.
     /// For a sink whose commits are so far apart that the rows between two of them do not fit into
-    /// memory, it does not: then an error stops the job, and the next start reads the rows again.
+    /// memory, it does not. Then the writer keeps what it has taken, so that a commit that failed can
+    /// be made again as it is; see [`SinkWriter`]. An error of `write` stops the job, and the next
+    /// start reads the rows again.
     pub keeps_rows: bool,
 }
 
@@ -133,6 +135,12 @@ pub struct SinkContext {
 /// rows between two commits, the commit's progress, and nothing else, become visible in one atomic
 /// step. After any error, and after [`Commit::Unknown`], the runtime waits a little, calls
 /// `recover` again and then writes again every row that the recovered progress does not cover.
+///
+/// A writer [without kept rows](SinkOptions::without_kept_rows) is not asked to `recover` again:
+/// after a retriable error of `commit`, and after [`Commit::Unknown`], the runtime waits a little and
+/// calls `commit` again, with the same progress, until it is done. So the writer must keep whatever
+/// it has taken, and each step of its commit must be one that can be repeated. Any error of `write`
+/// stops the job; so it should take what it cannot pass on yet, and be [full](Self::is_full).
 pub trait SinkWriter<T>: Send {
     /// Discards whatever is not committed, takes ownership of the target so that no older process
     /// can commit any more, and reads the stored progress: `None` if this job never committed.

@@ -56,6 +56,15 @@ pub(crate) struct SinkTask<T> {
 const FIRST_PAUSE: Duration = millis(100);
 const LONGEST_PAUSE: Duration = seconds(5);
 
+/// Between half and all of a pause, so that the sinks of many jobs, which one server's restart has
+/// stopped at one moment, do not all come back at one moment (F61).
+fn jittered(pause: Duration) -> Duration {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // The standard library seeds these from the system's random numbers.
+    let random = RandomState::new().build_hasher().finish() >> 32;
+    pause / 2 + (pause / 2).mul_f64(random as f64 / f64::from(u32::MAX))
+}
+
 impl<T: Data> SinkTask<T> {
     pub(crate) fn new(
         writer: Box<dyn SinkWriter<T>>,
@@ -210,7 +219,13 @@ impl<T: Data> SinkTask<T> {
         self.rows_since.get_or_insert(self.clock.elapsed());
         match self.writer.write(&batch) {
             Ok(()) => Ok(()),
-            Err(error) if error.is_retriable() => self.recover(error, None).map(|_| ()),
+            Err(error) if error.is_retriable() && self.options.keeps_rows => {
+                self.recover(error, None).map(|_| ())
+            }
+            Err(error) if error.is_retriable() => Err(Error::external(
+                "rows that were not committed cannot be written again; the next start reads them again",
+            )
+            .because(error)),
             Err(error) => Err(error),
         }
     }
@@ -278,24 +293,27 @@ impl<T: Data> SinkTask<T> {
         let progress = self.progress();
         let start = self.clock.elapsed();
         failpoint("sink.before_commit");
+        let mut pause = FIRST_PAUSE;
         loop {
-            match self.writer.commit(&progress) {
+            let error = match self.writer.commit(&progress) {
                 Ok(Commit::Done) => break,
                 Ok(Commit::Unknown) => {
-                    let error = Error::external("the outcome of a commit is unknown").retriable();
-                    if self.recover(error, Some(&progress))? {
-                        break;
-                    }
+                    Error::external("the outcome of a commit is unknown").retriable()
                 }
-                Err(error) if error.is_retriable() => {
-                    if self.recover(error, Some(&progress))? {
-                        break;
-                    }
-                }
+                Err(error) if error.is_retriable() => error,
                 Err(error) => return Err(error),
+            };
+            if !self.options.keeps_rows {
+                // The writer has all it needs: the same commit is made again.
+                self.wait(error, &mut pause)?;
+            } else if self.recover(error, Some(&progress))? {
+                break;
             }
         }
         failpoint("sink.after_commit");
+        if pause > FIRST_PAUSE {
+            tracing::info!(sink = %self.claim.sink, "the sink gets on again");
+        }
         self.committed = progress;
         self.pending.clear();
         self.pending_rows = 0;
@@ -312,22 +330,7 @@ impl<T: Data> SinkTask<T> {
         let mut error = error;
         let mut pause = FIRST_PAUSE;
         loop {
-            if !self.options.keeps_rows && attempted.is_none() {
-                return Err(Error::external(
-                    "rows that were not committed cannot be written again; the next start reads them again",
-                )
-                .because(error));
-            }
-            tracing::warn!(sink = %self.claim.sink, %error, "a sink does not get on; trying again");
-            self.trouble(Some(error.to_string()));
-            if self.abandon.load(Ordering::SeqCst) {
-                return Err(Error::external(
-                    "the sink could not commit before the deadline of the stop; nothing is lost, the next start goes on from here",
-                )
-                .because(error));
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.wait(error, &mut pause)?;
             match self.try_recover(attempted) {
                 Ok(committed) => {
                     self.trouble(None);
@@ -338,6 +341,21 @@ impl<T: Data> SinkTask<T> {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Says what is wrong, and waits before the next attempt; a little longer each time.
+    fn wait(&self, error: Error, pause: &mut Duration) -> Result<()> {
+        tracing::warn!(sink = %self.claim.sink, %error, "a sink does not get on; trying again");
+        self.trouble(Some(error.to_string()));
+        if self.abandon.load(Ordering::SeqCst) {
+            return Err(Error::external(
+                "the sink could not commit before the deadline of the stop; nothing is lost, the next start goes on from here",
+            )
+            .because(error));
+        }
+        std::thread::sleep(jittered(*pause));
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+        Ok(())
     }
 
     fn try_recover(&mut self, attempted: Option<&Progress>) -> Result<bool> {
@@ -352,11 +370,6 @@ impl<T: Data> SinkTask<T> {
                 "the target has progress that this process did not write: {}",
                 found.map_or_else(|| "none".to_owned(), |found| found.to_json())
             )));
-        }
-        if !self.options.keeps_rows && self.rows_since.is_some() {
-            return Err(Error::external(
-                "a commit has failed, and its rows cannot be written again; the next start reads them again",
-            ));
         }
         for batch in &self.pending {
             self.writer.write(batch)?;
@@ -390,5 +403,17 @@ impl<T: Data> SinkTask<T> {
         if self.fired && took.is_none() {
             self.shared.acked.store(self.w.as_micros(), Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f61_pauses_differ_and_are_never_longer_than_said() {
+        let pauses: Vec<_> = (0..100).map(|_| jittered(LONGEST_PAUSE)).collect();
+        assert!(pauses.iter().all(|p| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(p)));
+        assert!(pauses.iter().any(|p| *p != pauses[0]));
     }
 }

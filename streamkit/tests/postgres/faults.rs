@@ -169,19 +169,3 @@ fn f67_f90_a_wrong_password_stops_the_job_and_is_not_shown() {
     let shown = format!("{error} {error:?} {config:?} {sink:?} {}", sink.describe());
     assert!(!shown.contains("c4nary"), "{shown}");
 }
-
-#[test]
-fn f59_a_value_that_the_table_refuses_stops_the_job_and_names_the_table() {
-    let Some(db) = Database::with_views("refused") else { return };
-    db.sql("ALTER TABLE views ADD CHECK (view_count < 10)");
-    let mut writer = db.writer();
-    writer.write(&batch(&[(1, "/a", 1), (1, "/b", 10)])).unwrap();
-    let error = writer.commit(&progress(1)).unwrap_err();
-    assert!(!error.is_retriable());
-    assert!(error.to_string().contains("views") && error.to_string().contains("23514"), "{error}");
-    assert_eq!(db.views(), [""; 0]);
-    assert_eq!(writer.recover(&db.claim()).unwrap(), None);
-
-    let error = writer.write(&batch(&[(1, "/\0", 1)])).unwrap_err();
-    assert!(error.to_string().contains("table views, column page_url: U+0000"), "{error}");
-}

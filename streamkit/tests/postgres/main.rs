@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
 
 mod faults;
+mod jobs;
+mod rejects;
+mod server;
 mod support;
 mod tables;
+mod tls;
 
 use streamkit::ErrorKind;
 use streamkit::connector::Commit;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use streamkit::connector::postgres::{PostgresConfig, PostgresSink};
 use streamkit::connector::{
@@ -94,6 +94,10 @@ impl Database {
         self.runtime.block_on(self.admin.batch_execute(sql)).unwrap();
     }
 
+    pub(crate) fn try_sql(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        self.runtime.block_on(self.admin.batch_execute(sql))
+    }
+
     /// The rows of a query, each as text with `|` between the columns.
     pub(crate) fn ask(&self, sql: &str) -> Vec<String> {
         let rows = self.runtime.block_on(self.admin.simple_query(sql)).unwrap();
@@ -123,6 +127,26 @@ impl Database {
         let (before, after) = self.url.split_once('@').unwrap();
         let (_, path) = after.split_once('/').unwrap();
         PostgresConfig::new(&format!("{before}@127.0.0.1:{port}/{path}")).unwrap()
+    }
+
+    /// The configuration with one more option of the session.
+    pub(crate) fn config_with(&self, option: &str) -> PostgresConfig {
+        PostgresConfig::new(&format!("{}%20{option}", self.url)).unwrap()
+    }
+
+    /// The configuration with another host (and port, if it has one) and these options.
+    #[cfg(feature = "postgres-tls")]
+    pub(crate) fn config_tls(&self, host: &str, options: &str) -> PostgresConfig {
+        let (before, after) = self.url.split_once('@').unwrap();
+        let (address, path) = after.split_once('/').unwrap();
+        let (_, port) = address.rsplit_once(':').unwrap();
+        let host = if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
+        PostgresConfig::new(&format!("{before}@{host}/{path}&{options}")).unwrap()
+    }
+
+    /// The job's name, which is the test's.
+    pub(crate) fn job(&self) -> &str {
+        &self.job
     }
 
     pub(crate) fn address(&self) -> String {
@@ -178,56 +202,104 @@ impl Drop for Database {
     }
 }
 
-/// Passes bytes on to the server until it is told to lose the answers: then the client's
-/// connection ends at the next one, while the server's side stays open.
+/// Passes bytes on, and does harm when it is told to.
+#[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    pub(crate) lose_answers: Arc<AtomicBool>,
+    /// The client's connection ends at the next answer, while the server's side stays open.
+    lose_answers: Arc<AtomicBool>,
+    /// The server gets ROLLBACK for COMMIT.
+    roll_back: Arc<AtomicBool>,
+    /// Encryption is said not to be there.
+    deny_encryption: Arc<AtomicBool>,
+    /// How many more answers come through before both sides end.
+    answers: Arc<AtomicI64>,
 }
 
 impl Proxy {
     pub(crate) fn new(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let lose_answers = Arc::new(AtomicBool::new(false));
-        let lose = Arc::clone(&lose_answers);
+        let proxy = Self {
+            port: listener.local_addr().unwrap().port(),
+            lose_answers: Arc::default(),
+            roll_back: Arc::default(),
+            deny_encryption: Arc::default(),
+            answers: Arc::new(AtomicI64::new(i64::MAX)),
+        };
+        let this = proxy.clone();
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
-                let (to_server, from_client) = (server.try_clone().unwrap(), client.try_clone());
-                // Requests are passed on; the server is never told that the client has gone.
-                let mut from_client = from_client.unwrap();
-                std::thread::spawn(move || pass(&mut from_client, to_server, None));
-                let lose = Arc::clone(&lose);
-                std::thread::spawn(move || {
-                    let mut server = server;
-                    pass(&mut server, client, Some(&lose));
-                    // Kept open until the server itself ends it.
-                    let _ = std::io::copy(&mut server, &mut std::io::sink());
-                });
+                let (mut client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                if this.deny_encryption.load(Ordering::SeqCst) {
+                    // Eight bytes ask for it, and one says no.
+                    client.read_exact(&mut [0; 8]).unwrap();
+                    client.write_all(b"N").unwrap();
+                }
+                let (to_server, from_client) =
+                    (server.try_clone().unwrap(), client.try_clone().unwrap());
+                let (one, two) = (this.clone(), this.clone());
+                std::thread::spawn(move || one.requests(from_client, to_server));
+                std::thread::spawn(move || two.answers(server, client));
             }
         });
-        Self { port, lose_answers }
+        proxy
     }
 
     pub(crate) fn lose_answers(&self, lose: bool) {
         self.lose_answers.store(lose, Ordering::SeqCst);
     }
-}
 
-fn pass(from: &mut TcpStream, mut to: TcpStream, lose: Option<&AtomicBool>) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok(n) = from.read(&mut buffer) {
-        let lost = lose.is_some_and(|lose| lose.load(Ordering::SeqCst));
-        if lost {
-            let _ = to.shutdown(Shutdown::Both);
-            return;
-        }
-        if n == 0 || to.write_all(&buffer[..n]).is_err() {
-            break;
+    pub(crate) fn roll_back_commits(&self, roll_back: bool) {
+        self.roll_back.store(roll_back, Ordering::SeqCst);
+    }
+
+    #[cfg(feature = "postgres-tls")]
+    pub(crate) fn deny_encryption(&self) {
+        self.deny_encryption.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn cut_after(&self, answers: i64) {
+        self.answers.store(answers, Ordering::SeqCst);
+    }
+
+    pub(crate) fn cut_never(&self) {
+        self.answers.store(i64::MAX, Ordering::SeqCst);
+    }
+
+    /// Requests are passed on; the server is never told that the client has gone.
+    fn requests(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            let mut request = buffer[..n].to_vec();
+            let commit = b"Q\0\0\0\x0bCOMMIT\0";
+            let at = request.windows(commit.len()).position(|bytes| bytes == commit);
+            if let Some(at) = at.filter(|_| self.roll_back.load(Ordering::SeqCst)) {
+                request.splice(at..at + commit.len(), *b"Q\0\0\0\x0dROLLBACK\0");
+            }
+            let passed = to.write_all(&request);
+            if passed.is_err() {
+                return;
+            }
         }
     }
-    if lose.is_some() {
+
+    fn answers(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            if self.lose_answers.load(Ordering::SeqCst) {
+                let _ = to.shutdown(Shutdown::Both);
+                // Kept open until the server itself ends it.
+                let _ = std::io::copy(&mut from, &mut std::io::sink());
+                return;
+            }
+            if self.answers.fetch_sub(1, Ordering::SeqCst) <= 0 {
+                let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                return;
+            }
+            if to.write_all(&buffer[..n]).is_err() {
+                break;
+            }
+        }
         let _ = to.shutdown(Shutdown::Both);
     }
 }

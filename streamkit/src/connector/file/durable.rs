@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind as Io, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +39,25 @@ pub(crate) fn failed(attempt: &str, role: &str, path: &Path, cause: io::Error) -
     if hopeless { error } else { error.retriable() }
 }
 
+/// The same, of an attempt that changed nothing and is made again as it is, in a job that runs: even
+/// a missing folder or right may come back, and until it does nothing is lost.
+#[cfg(feature = "parquet")]
+pub(crate) fn passing(attempt: &str, role: &str, path: &Path, cause: io::Error) -> Error {
+    failed(attempt, role, path, cause).retriable()
+}
+
+/// The error of a sync that failed. The kernel may have dropped what it could not write, and a
+/// second sync would report success: so what was to be made durable counts as lost (F71).
+#[cfg(feature = "parquet")]
+pub(crate) fn lost(role: &str, path: &Path, cause: io::Error) -> Error {
+    Error::external(format!(
+        "cannot sync {role} {}: what is not committed of it counts as lost, so the job stops, and \
+         the next start reads it again. Look after the disk first",
+        path.display()
+    ))
+    .because(cause)
+}
+
 /// The path with something added to its last part: `a.jsonl` and `.lock` make `a.jsonl.lock`.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
@@ -65,12 +84,36 @@ pub(crate) fn create_folder(role: &str, path: &Path) -> Result<()> {
     if above != path && above != Path::new(".") {
         create_folder(role, above)?;
     }
-    match fs::create_dir(path) {
+    match new_folder(path) {
         // Another process may be starting, too.
         Err(e) if e.kind() != Io::AlreadyExists || !path.is_dir() => Err(e),
         _ => sync_folder(above),
     }
     .map_err(|e| failed("create", role, path, e))
+}
+
+/// Nobody but the owner may write, whatever the umask says; that may take away more.
+fn new_folder(path: &Path) -> io::Result<()> {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes"))]
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
+    builder.create(path)
+}
+
+/// What a file of ours is created with: as for folders.
+pub(crate) fn options() -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes"))]
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    options
+}
+
+/// Creates a file that must not exist.
+#[cfg(feature = "parquet")]
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    options().write(true).create_new(true).open(path)
 }
 
 /// Makes the names in a folder durable.
@@ -80,7 +123,7 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// Writes a file whose content is durable when this returns; its name need not be.
 pub(crate) fn write_synced(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = options().write(true).create(true).truncate(true).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -114,7 +157,7 @@ pub(crate) fn read_sealed<T: DeserializeOwned>(role: &str, path: &Path) -> Resul
 ///
 /// The lock file stays: removing it would let two processes lock two files of one name.
 pub(crate) fn lock(role: &str, path: &Path) -> Result<Option<File>> {
-    let file = File::options().create(true).append(true).open(path);
+    let file = options().create(true).append(true).open(path);
     let file = file.map_err(|e| failed("open", role, path, e))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -168,6 +211,23 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {i}");
             fs::write(&path, &sealed[..i]).unwrap();
             assert!(read_sealed::<(u64, String)>("a thing", &path).is_err(), "cut at {i}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_may_write_what_is_created() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let inner = folder.path().join("a/b");
+        create_folder("a folder", &inner).unwrap();
+        write_synced(&inner.join("c"), "").unwrap();
+        lock("a lock", &inner.join("d")).unwrap().unwrap();
+        // The umask of whoever runs the test may take away more, never add.
+        for (path, most) in [("a", 0o755), ("a/b", 0o755), ("a/b/c", 0o644), ("a/b/d", 0o644)] {
+            let mode = mode(&folder.path().join(path));
+            assert_eq!(mode & !most, 0, "{path}: {mode:o}");
         }
     }
 

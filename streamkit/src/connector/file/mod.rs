@@ -12,8 +12,11 @@ mod split;
 mod watch;
 
 #[cfg(feature = "parquet")]
+pub(crate) use durable::options as durable_options;
+#[cfg(feature = "parquet")]
 pub(crate) use durable::{
-    Failpoints, beside, create_folder, failed, lock, read_sealed, seal, sync_folder, write_synced,
+    Failpoints, beside, create_folder, create_new, failed, lock, lost, passing, read_sealed, seal,
+    sync_folder, write_synced,
 };
 pub use sink::LinesSink;
 pub use source::FileSource;

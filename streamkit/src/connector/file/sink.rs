@@ -113,7 +113,7 @@ impl<T: Data> Sink<T> for LinesSink<T> {
 }
 
 fn append_to(path: &Path) -> Result<File> {
-    let file = File::options().create(true).append(true).open(path);
+    let file = durable::options().create(true).append(true).open(path);
     file.map_err(|e| failed("open", "the output", path, e))
 }
 

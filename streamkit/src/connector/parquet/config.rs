@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::columns::Columns;
 use super::layout::Layout;
+use super::part::GROUP_ROWS;
 use super::sink::LakeWriter;
 use crate::connector::file::Failpoints;
 use crate::connector::{Sink, SinkContext, SinkOptions, SinkWriter};
@@ -45,6 +46,7 @@ pub(super) struct Config<T> {
     pub(super) schema_version: u32,
     pub(super) roll_bytes: usize,
     pub(super) open_dates: usize,
+    pub(super) group_rows: usize,
     pub(super) failpoints: Failpoints,
 }
 
@@ -73,6 +75,7 @@ impl<T: Data> LakeSink<T> {
                 schema_version: 1,
                 roll_bytes: 128 << 20,
                 open_dates: 32,
+                group_rows: GROUP_ROWS,
                 failpoints: Failpoints::default(),
             },
             options: SinkOptions::default()
@@ -173,6 +176,14 @@ impl<T: Data> LakeSink<T> {
     #[must_use]
     pub fn open_dates(mut self, dates: usize) -> Self {
         self.config.open_dates = dates.max(1);
+        self
+    }
+
+    /// How many rows make a row group, which is what readers skip or read as a whole and what is kept
+    /// in memory until it is complete; 1,048,576 unless told, and never more than 64 MiB.
+    #[must_use]
+    pub fn row_group_rows(mut self, rows: usize) -> Self {
+        self.config.group_rows = rows.max(1);
         self
     }
 

@@ -6,15 +6,19 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::random;
 use crate::connector::Progress;
-use crate::connector::file::{Failpoints, failed, read_sealed, seal, sync_folder, write_synced};
+use crate::connector::file::{
+    Failpoints, failed, lost, passing, read_sealed, seal, sync_folder, write_synced,
+};
 use crate::error::{Error, Result};
 
 const ROLE: &str = "the lake's manifest";
 
-/// How many manifests are kept, the newest ones: for people who want to know what happened. Only
-/// the newest is ever read by the program. A process so old that its number is free again finds the
-/// newer ones beside it, and stops.
+/// How many manifests without files (claims, progress alone) are kept, the newest ones, and how many
+/// marks. Those with files are kept for good: they say what belongs into the lake. Only the newest is
+/// ever read by a job. A process so old that its number is free again finds the newer ones beside
+/// it, and stops.
 const KEEP: u64 = 16;
 
 /// One commit, or one claim (which has no files).
@@ -28,6 +32,10 @@ pub(super) struct Manifest {
     pub(super) owner: String,
     /// `None`: claimed, and nothing committed yet.
     pub(super) progress: Option<Progress>,
+    /// The progress of the manifest before it: what this one goes on from. Missing in manifests
+    /// of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) after: Option<Progress>,
     pub(super) files: Vec<Entry>,
 }
 
@@ -40,6 +48,10 @@ pub(super) struct Entry {
     pub(super) path: String,
     pub(super) rows: u64,
     pub(super) bytes: u64,
+    /// Of the content: the name of the function, a colon, hexadecimal digits. Missing in manifests
+    /// of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hash: Option<String>,
 }
 
 /// How an attempt to create a manifest went.
@@ -49,7 +61,7 @@ pub(super) enum Created {
     Done,
     /// Another process has made a manifest of this number, or a later one.
     Lost,
-    /// It may be there or not.
+    /// It may be there or not. Creating the same one again finds out.
     Unknown(io::Error),
 }
 
@@ -72,6 +84,10 @@ impl Manifests {
     /// The newest manifest and its number.
     pub(super) fn newest(&self) -> Result<Option<(u64, Manifest)>> {
         let Some(number) = self.newest_number()? else { return Ok(None) };
+        Ok(Some((number, self.read(number)?)))
+    }
+
+    fn read(&self, number: u64) -> Result<Manifest> {
         let path = self.path(number, "json");
         let manifest: Manifest = read_sealed(ROLE, &path)?.ok_or_else(|| {
             Error::external(format!("{} went away at start", path.display())).retriable()
@@ -83,7 +99,25 @@ impl Manifests {
                 manifest.format
             )));
         }
-        Ok(Some((number, manifest)))
+        Ok(manifest)
+    }
+
+    /// All that are left, in order, damaged ones as errors: for people's commands. A job needs the
+    /// newest only.
+    pub(super) fn all(&self) -> Result<Vec<(u64, Result<Manifest>)>> {
+        let error = |e| failed("list", "the lake's manifests", &self.folder, e);
+        let mut numbers = vec![];
+        for entry in fs::read_dir(&self.folder).map_err(error)? {
+            numbers.extend(number(&entry.map_err(error)?.path(), "json"));
+        }
+        numbers.sort_unstable();
+        Ok(numbers.into_iter().map(|number| (number, self.read(number))).collect())
+    }
+
+    /// Makes what was created before durable, and not only seen by this process. To be done before
+    /// anything is decided by it.
+    pub(super) fn sync(&self) -> Result<()> {
+        sync_folder(&self.folder).map_err(|e| lost("the lake's manifests", &self.folder, e))
     }
 
     fn newest_number(&self) -> Result<Option<u64>> {
@@ -95,17 +129,23 @@ impl Manifests {
         Ok(newest)
     }
 
-    /// Creates manifest `number`, unless there is one: this is the commit.
+    /// Creates manifest `number`, unless there is one: this is the commit. Doing it again with the
+    /// same manifest changes nothing.
     ///
     /// # Errors
-    /// If it was certainly not created.
+    /// If it was certainly not created, a retriable one. If it may be there and may go away again,
+    /// since a sync failed, another one.
     pub(super) fn create(&self, number: u64, manifest: &Manifest) -> Result<Created> {
         let path = self.path(number, "json");
-        let temporary = self.folder.join(format!(".{number}-{}", manifest.owner));
-        write_synced(&temporary, &seal(manifest))
-            .map_err(|e| failed("write", ROLE, &temporary, e))?;
+        // Another name each time: a file whose sync has failed is never used again.
+        let temporary = self.folder.join(format!(".{number}-{}", random()));
         let failpoint = |step| self.failpoints.pass(step);
-        failpoint("lake.after_manifest_tmp").map_err(|e| failed("write", ROLE, &temporary, e))?;
+        let written = write_synced(&temporary, &seal(manifest))
+            .and_then(|()| failpoint("lake.after_manifest_tmp"));
+        if let Err(e) = written {
+            let _ = fs::remove_file(&temporary);
+            return Err(passing("write", ROLE, &temporary, e));
+        }
         let linked = fs::hard_link(&temporary, &path);
         // If this fails, the next claim removes it.
         let _ = fs::remove_file(&temporary);
@@ -120,9 +160,11 @@ impl Manifests {
             }
             Err(e) => return Ok(Created::Unknown(e)),
         }
-        if let Err(e) = failpoint("lake.after_manifest").and_then(|()| sync_folder(&self.folder)) {
+        if let Err(e) = failpoint("lake.after_manifest") {
             return Ok(Created::Unknown(e));
         }
+        failpoint("lake.sync_manifests").map_err(|e| lost(ROLE, &path, e))?;
+        self.sync()?;
         Ok(if self.newest_number()? == Some(number) { Created::Done } else { Created::Lost })
     }
 
@@ -155,11 +197,16 @@ impl Manifests {
     fn prune(&self, newest: u64) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let old = match attempt(&path) {
-                Some(number) => number <= newest,
-                None => number(&path, "json")
-                    .or_else(|| number(&path, "done"))
-                    .is_some_and(|number| number + KEEP <= newest),
+            let too_old = |number: u64| number + KEEP <= newest;
+            let old = match (attempt(&path), number(&path, "done"), number(&path, "json")) {
+                (Some(number), ..) => number <= newest,
+                (_, Some(number), _) => too_old(number),
+                // What cannot be read is for people to look at.
+                // Older ones were looked at by commits before this one.
+                (.., Some(number)) if too_old(number) && number + 3 * KEEP > newest => {
+                    self.read(number).is_ok_and(|manifest| manifest.files.is_empty())
+                }
+                _ => false,
             };
             if old {
                 fs::remove_file(&path)?;
@@ -192,6 +239,7 @@ mod tests {
             lineage: "L".to_owned(),
             owner: owner.to_owned(),
             progress: None,
+            after: None,
             files: vec![],
         }
     }
@@ -216,19 +264,38 @@ mod tests {
     fn d8_a_process_so_old_that_its_number_is_free_again_is_stopped() {
         let folder = tempfile::tempdir().unwrap();
         let manifests = manifests(&folder);
-        let entry = Entry { staged: "a".to_owned(), path: "d/a".to_owned(), rows: 1, bytes: 2 };
-        let with_file = Manifest { files: vec![entry], ..manifest("new") };
+        let claim = manifest("new");
         fs::write(folder.path().join(".9-0000beef"), "").unwrap();
         for n in 1..=40 {
-            assert!(matches!(manifests.create(n, &with_file).unwrap(), Created::Done));
-            manifests.finish(n, &with_file);
+            assert!(matches!(manifests.create(n, &claim).unwrap(), Created::Done));
+            manifests.finish(n, &claim);
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 * KEEP as usize);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), KEEP as usize);
         assert!(matches!(manifests.create(3, &manifest("old")).unwrap(), Created::Lost));
         // What it leaves is never read, and goes away with the next commit.
-        assert_eq!(manifests.newest().unwrap(), Some((40, with_file.clone())));
-        manifests.finish(40, &with_file);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 * KEEP as usize);
+        assert_eq!(manifests.newest().unwrap(), Some((40, claim.clone())));
+        fs::write(folder.path().join(".9-0000beef"), "").unwrap();
+        manifests.finish(40, &claim);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), KEEP as usize);
+    }
+
+    #[test]
+    fn manifests_with_files_are_kept_and_their_marks_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifests = manifests(&folder);
+        let (staged, path) = ("a".to_owned(), "d/a".to_owned());
+        let entry = Entry { staged, path, rows: 1, bytes: 2, hash: None };
+        let with_file = Manifest { files: vec![entry], ..manifest("a") };
+        for n in 1..=40 {
+            let manifest = if n % 2 == 0 { &with_file } else { &manifest("a") };
+            assert!(matches!(manifests.create(n, manifest).unwrap(), Created::Done));
+            manifests.finish(n, manifest);
+        }
+        let numbers: Vec<u64> = manifests.all().unwrap().iter().map(|(n, _)| *n).collect();
+        let expected: Vec<u64> = (1..=40).filter(|n| n % 2 == 0 || *n > 24).collect();
+        assert_eq!(numbers, expected);
+        let marks = (1..=40).filter(|n| manifests.path(*n, "done").exists()).count();
+        assert_eq!(marks, KEEP as usize / 2);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! One Parquet file that is being written.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use ::parquet::arrow::ArrowWriter;
@@ -14,7 +13,8 @@ use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef};
 
 use super::columns::{Columns, Fill};
-use crate::connector::file::failed;
+use super::staged::Staged;
+use crate::connector::file::Failpoints;
 use crate::error::{Error, Result};
 
 /// Rows are handed to the encoder in pieces of about this many, or this many bytes: small batches
@@ -24,10 +24,11 @@ const PIECE_BYTES: usize = 8 << 20;
 
 /// Row groups of a million rows suit readers; fewer when the rows are large, since a whole group is
 /// kept in memory until it is complete.
-const GROUP_ROWS: usize = 1 << 20;
+pub(super) const GROUP_ROWS: usize = 1 << 20;
 const GROUP_BYTES: usize = 64 << 20;
 
-const ROLE: &str = "the lake's file";
+/// The name under which a file says which version of the columns it has.
+pub(super) const SCHEMA_VERSION: &str = "streamkit.schema_version";
 
 /// How files are written.
 #[derive(Debug, Clone)]
@@ -37,15 +38,22 @@ pub(super) struct Format {
 }
 
 impl Format {
-    pub(super) fn new<T: 'static>(columns: &Columns<T>, schema_version: u32) -> Result<Self> {
-        let schema = columns.schema();
+    pub(super) fn new<T: 'static>(
+        columns: &Columns<T>,
+        schema_version: u32,
+        group_rows: usize,
+    ) -> Result<Self> {
+        Self::of(columns.schema(), schema_version.to_string(), group_rows)
+    }
+
+    /// For files with this schema.
+    pub(super) fn of(schema: SchemaRef, schema_version: String, group_rows: usize) -> Result<Self> {
         let zstd = ZstdLevel::try_new(1).map_err(|e| Error::internal("zstd").because(e))?;
-        let version =
-            KeyValue::new("streamkit.schema_version".to_owned(), Some(schema_version.to_string()));
+        let version = KeyValue::new(SCHEMA_VERSION.to_owned(), Some(schema_version));
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(zstd))
             .set_dictionary_enabled(true)
-            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_max_row_group_row_count(Some(group_rows))
             .set_max_row_group_bytes(Some(GROUP_BYTES))
             .set_created_by(concat!("streamkit version ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_key_value_metadata(Some(vec![version]));
@@ -62,37 +70,52 @@ impl Format {
         }
         Ok(Self { schema, properties: properties.build() })
     }
+
+    /// Begins a file.
+    pub(super) fn writer(&self, file: Staged) -> Result<ArrowWriter<Staged>> {
+        // Arrow's own copy of the schema is left out: the file's says the same, and is the only one
+        // that all readers know.
+        let options = ArrowWriterOptions::new()
+            .with_properties(self.properties.clone())
+            .with_skip_arrow_metadata(true);
+        ArrowWriter::try_new_with_options(file, self.schema.clone(), options).map_err(encoding)
+    }
 }
 
 /// An open file: rows of one date.
 pub(super) struct Part<T> {
-    path: PathBuf,
     schema: SchemaRef,
     columns: Vec<Box<dyn Fill<T>>>,
     waiting: usize,
     rows: u64,
-    writer: ArrowWriter<File>,
+    writer: ArrowWriter<Staged>,
+}
+
+/// A file whose last byte has been encoded.
+pub(super) struct Finished {
+    file: Staged,
+    rows: u64,
 }
 
 /// A file that is complete and durable; its name is not yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Closed {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sealed {
     pub(super) rows: u64,
     pub(super) bytes: u64,
+    pub(super) hash: String,
 }
 
 impl<T: 'static> Part<T> {
-    pub(super) fn create(path: PathBuf, columns: &Columns<T>, format: &Format) -> Result<Self> {
-        let file = File::create_new(&path).map_err(|e| failed("create", ROLE, &path, e))?;
-        // Arrow's own copy of the schema is left out: the file's says the same, and is the only one
-        // that all readers know.
-        let options = ArrowWriterOptions::new()
-            .with_properties(format.properties.clone())
-            .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(file, format.schema.clone(), options)
-            .map_err(|e| encoding(&path, e))?;
+    /// A file that does not exist yet. Nothing of the disk is asked here: see [`Staged`].
+    pub(super) fn new(
+        path: PathBuf,
+        columns: &Columns<T>,
+        format: &Format,
+        failpoints: &Failpoints,
+    ) -> Result<Self> {
+        let writer = format.writer(Staged::new(path, failpoints.clone()))?;
         let schema = format.schema.clone();
-        Ok(Self { path, schema, columns: columns.fillers(), waiting: 0, rows: 0, writer })
+        Ok(Self { schema, columns: columns.fillers(), waiting: 0, rows: 0, writer })
     }
 
     pub(super) fn append(&mut self, rows: &[&T]) -> Result<()> {
@@ -110,7 +133,7 @@ impl<T: 'static> Part<T> {
         self.waiting = 0;
         RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|e| Error::internal("the lake's columns do not fit").because(e))
-            .and_then(|batch| self.writer.write(&batch).map_err(|e| encoding(&self.path, e)))
+            .and_then(|batch| self.writer.write(&batch).map_err(encoding))
     }
 
     /// About how large the file would be if it were closed now.
@@ -118,24 +141,37 @@ impl<T: 'static> Part<T> {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
-    /// Writes the rest and the footer, and makes the content durable.
-    pub(super) fn close(mut self) -> Result<Closed> {
+    /// Whether the disk has refused something.
+    pub(super) fn is_behind(&self) -> bool {
+        self.writer.inner().is_behind()
+    }
+
+    /// Encodes the rest and the footer.
+    pub(super) fn finish(mut self) -> Result<Finished> {
         if self.waiting > 0 {
             self.encode()?;
         }
-        let file = self.writer.into_inner().map_err(|e| encoding(&self.path, e))?;
-        file.sync_all().map_err(|e| failed("sync", ROLE, &self.path, e))?;
-        let bytes = file.metadata().map_err(|e| failed("sync", ROLE, &self.path, e))?.len();
-        Ok(Closed { rows: self.rows, bytes })
+        let file = self.writer.into_inner().map_err(encoding)?;
+        Ok(Finished { file, rows: self.rows })
     }
 }
 
-fn encoding(path: &std::path::Path, error: ParquetError) -> Error {
-    match error {
-        ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
-            Ok(io) => failed("write", ROLE, path, *io),
-            Err(cause) => Error::internal(format!("cannot encode {ROLE}")).because(cause),
-        },
-        other => Error::internal(format!("cannot encode {ROLE}")).because(other),
+impl Finished {
+    pub(super) fn new(writer: ArrowWriter<Staged>, rows: u64) -> Result<Self> {
+        Ok(Self { file: writer.into_inner().map_err(encoding)?, rows })
     }
+
+    /// Makes the content durable.
+    ///
+    /// # Errors
+    /// A retriable one leaves everything as it was, to be called again. Any other: it is lost.
+    pub(super) fn seal(&mut self) -> Result<Sealed> {
+        self.file.seal()?;
+        let (bytes, hash) = self.file.content();
+        Ok(Sealed { rows: self.rows, bytes, hash })
+    }
+}
+
+fn encoding(error: ParquetError) -> Error {
+    Error::internal("cannot encode the lake's file").because(error)
 }

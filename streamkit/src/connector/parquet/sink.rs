@@ -10,8 +10,8 @@ use super::columns::Columns;
 use super::config::Config;
 use super::layout::{Layout, file_name, random};
 use super::manifest::{Created, Entry, Manifest, Manifests};
-use super::part::{Format, Part};
-use crate::connector::file::{failed, lock, sync_folder};
+use super::part::{Finished, Format, Part};
+use crate::connector::file::{failed, lock, passing};
 use crate::connector::{Claim, Commit, Progress, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
@@ -44,12 +44,23 @@ struct Transaction<T> {
     format: Format,
     /// Open files by date.
     parts: BTreeMap<i32, Open<T>>,
+    /// Encoded to the last byte, and not durable yet.
+    finished: Vec<Staging>,
+    /// Durable.
     closed: Vec<Entry>,
     closed_bytes: usize,
     /// Grows with each batch, so that the file that has waited longest is known.
     turn: u64,
     /// Where the files are.
     folder: PathBuf,
+    /// Whether a manifest may exist that names them: from then on only a claim may remove one.
+    decided: bool,
+}
+
+struct Staging {
+    file: Finished,
+    staged: String,
+    path: String,
 }
 
 struct Open<T> {
@@ -84,6 +95,7 @@ impl<T: Data> LakeWriter<T> {
                 claim.sink
             )));
         }
+        self.manifests.sync()?;
         loop {
             let newest = self.manifests.newest()?;
             let number = newest.as_ref().map_or(1, |(number, _)| number + 1);
@@ -114,6 +126,7 @@ impl<T: Data> LakeWriter<T> {
                 sink: claim.sink.clone(),
                 lineage: claim.lineage.clone(),
                 owner: random(),
+                after: progress.clone(),
                 progress,
                 files: Vec::new(),
             };
@@ -164,7 +177,9 @@ impl<T: Data> LakeWriter<T> {
             if open.parts.len() >= self.config.open_dates {
                 let oldest = open.parts.iter().min_by_key(|(_, part)| part.turn);
                 if let Some(days) = oldest.map(|(days, _)| *days) {
-                    open.close(days)?;
+                    open.finish(days)?;
+                    // What the disk refuses is asked for again by the commit.
+                    open.seal().or_else(|e| if e.is_retriable() { Ok(()) } else { Err(e) })?;
                 }
             }
             let new = self.create(open, days)?;
@@ -179,82 +194,102 @@ impl<T: Data> LakeWriter<T> {
     fn create(&self, open: &Transaction<T>, days: i32) -> Result<Open<T>> {
         let date = NaiveDate::from_epoch_days(days).unwrap_or_default();
         let folder = format!("{}={date}", self.config.folder);
-        let before = open.closed.iter().filter(|e| e.path.starts_with(&folder)).count();
+        let paths = open.closed.iter().map(|entry| &entry.path);
+        let paths = paths.chain(open.finished.iter().map(|staging| &staging.path));
+        let before = paths.filter(|path| path.starts_with(&folder)).count();
         let name = format!(
             "part-{:05}-{}-{}.c{before:03}.zstd.parquet",
             open.number, self.instance, open.claimed.owner
         );
         let staged = format!("{date}-{name}");
         let path = self.layout.parts.join(&staged);
-        let part = Part::create(path, &self.columns, &open.format)?;
+        let part = Part::new(path, &self.columns, &open.format, &self.config.failpoints)?;
         failpoint("lake.file_created");
         Ok(Open { part, staged, path: format!("{folder}/{name}"), turn: open.turn })
     }
 
+    /// Every step can be repeated, so that a commit that failed is simply made again.
     fn try_commit(&self, open: &mut Transaction<T>, progress: &Progress) -> Result<Commit> {
         let dates: Vec<_> = open.parts.keys().copied().collect();
         for days in dates {
-            open.close(days)?;
+            open.finish(days)?;
         }
-        let on_error = |e| failed("sync", "the lake's staging folder", &self.layout.parts, e);
-        if !open.closed.is_empty() {
-            sync_folder(&self.layout.parts).map_err(on_error)?;
-        }
-        self.config.failpoints.pass("lake.after_stage").map_err(on_error)?;
-        let mut manifest = open.claimed.clone();
-        manifest.progress = Some(progress.clone());
-        manifest.files = std::mem::take(&mut open.closed);
+        open.seal()?;
+        let failpoints = &self.config.failpoints;
+        let role = "the lake's staging folder";
         let number = open.number;
-        let unknown = |error: &dyn std::fmt::Display| {
-            let root = self.layout.root.display();
-            tracing::warn!(%root, number, %error, "a commit of the lake has to be looked at again");
-            Ok(Commit::Unknown)
+        if !open.decided {
+            self.layout.keep(&open.closed, failpoints)?;
+            failpoints
+                .pass("lake.after_stage")
+                .map_err(|e| passing("sync", role, &self.layout.parts, e))?;
+        }
+        let manifest = Manifest {
+            progress: Some(progress.clone()),
+            after: open.claimed.progress.clone(),
+            files: open.closed.clone(),
+            ..open.claimed.clone()
         };
-        let created = self.manifests.create(number, &manifest);
-        match created {
+        open.decided = true;
+        match self.manifests.create(number, &manifest) {
             Ok(Created::Done) => {}
-            Ok(Created::Unknown(error)) => return unknown(&error),
+            Ok(Created::Unknown(error)) => {
+                let root = self.layout.root.display();
+                tracing::warn!(%root, number, %error, "a commit of the lake has to be made again");
+                return Ok(Commit::Unknown);
+            }
+            // If both exist, the other process publishes what ours names: its files must stay.
             Ok(Created::Lost) => {
-                open.closed = manifest.files;
                 return Err(Error::fenced(format!(
                     "another process has committed to the lake {} (sink {})",
                     self.layout.root.display(),
                     manifest.sink
                 )));
             }
-            Err(error) => {
-                open.closed = manifest.files;
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
-        if let Err(error) = self.layout.publish(&manifest.files, &self.config.failpoints) {
-            return unknown(&error);
-        }
+        self.layout.publish(&manifest.files, failpoints)?;
         failpoint("lake.published");
         self.manifests.finish(number, &manifest);
         failpoint("lake.finished");
         open.number += 1;
+        open.claimed.progress = manifest.progress;
+        open.closed.clear();
         open.closed_bytes = 0;
+        open.decided = false;
         Ok(Commit::Done)
     }
 }
 
 impl<T: Data> Transaction<T> {
-    fn close(&mut self, days: i32) -> Result<()> {
+    /// Encodes the end of a date's file.
+    fn finish(&mut self, days: i32) -> Result<()> {
         let Some(Open { part, staged, path, .. }) = self.parts.remove(&days) else { return Ok(()) };
-        let closed = part.close();
-        failpoint("lake.file_closed");
-        let (rows, bytes) = closed.as_ref().map_or((0, 0), |closed| (closed.rows, closed.bytes));
-        self.closed_bytes += usize::try_from(bytes).unwrap_or(usize::MAX);
-        // Also after an error, which ends the transaction: the file is there, and must go.
-        self.closed.push(Entry { staged, path, rows, bytes });
-        closed.map(|_| ())
+        self.finished.push(Staging { file: part.finish()?, staged, path });
+        Ok(())
     }
 
-    /// Removes the files, none of which is committed: a full disk must not be kept full by them.
+    /// Makes finished files durable, up to the first that the disk refuses.
+    fn seal(&mut self) -> Result<()> {
+        while let Some(staging) = self.finished.first_mut() {
+            let sealed = staging.file.seal()?;
+            let Staging { staged, path, .. } = self.finished.remove(0);
+            failpoint("lake.file_closed");
+            self.closed_bytes += usize::try_from(sealed.bytes).unwrap_or(usize::MAX);
+            let (rows, bytes, hash) = (sealed.rows, sealed.bytes, Some(sealed.hash));
+            self.closed.push(Entry { staged, path, rows, bytes, hash });
+        }
+        Ok(())
+    }
+
+    /// Removes the files, unless they may be committed: a full disk must not be kept full by them.
     fn discard(self) {
-        let open = self.parts.values().map(|open| &open.staged);
-        for staged in open.chain(self.closed.iter().map(|entry| &entry.staged)) {
+        if self.decided {
+            return;
+        }
+        let staged = self.parts.values().map(|open| &open.staged);
+        let staged = staged.chain(self.finished.iter().map(|staging| &staging.staged));
+        for staged in staged.chain(self.closed.iter().map(|entry| &entry.staged)) {
             // If this fails, the next claim does it.
             let _ = fs::remove_file(self.folder.join(staged));
         }
@@ -264,7 +299,8 @@ impl<T: Data> Transaction<T> {
 impl<T: Data> SinkWriter<T> for LakeWriter<T> {
     fn recover(&mut self, claim: &Claim) -> Result<Option<Progress>> {
         self.open = None;
-        let format = Format::new(&self.columns, self.config.schema_version)?;
+        let config = &self.config;
+        let format = Format::new(&self.columns, config.schema_version, config.group_rows)?;
         let (number, claimed) = self.claim(claim)?;
         self.layout.sweep()?;
         failpoint("lake.swept");
@@ -274,10 +310,12 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
             claimed,
             format,
             parts: BTreeMap::new(),
+            finished: Vec::new(),
             closed: Vec::new(),
             closed_bytes: 0,
             turn: 0,
             folder: self.layout.parts.clone(),
+            decided: false,
         });
         Ok(progress)
     }
@@ -296,9 +334,9 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
         let mut open = self.open.take().ok_or_else(unclaimed)?;
         let commit = self.try_commit(&mut open, progress);
         match &commit {
-            Ok(Commit::Done) => self.open = Some(open),
-            // The files may be part of a commit: only a claim can tell.
-            Ok(Commit::Unknown) => {}
+            Ok(_) => self.open = Some(open),
+            // The runtime does not keep the rows, and makes the same commit again.
+            Err(error) if error.is_retriable() => self.open = Some(open),
             Err(_) => open.discard(),
         }
         commit
@@ -307,7 +345,11 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
     fn is_full(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
             let bytes: usize = open.parts.values().map(|open| open.part.bytes()).sum();
-            bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 13)
+            // What the disk has refused is made known, and stops the queue, by a commit.
+            let behind = open.parts.values().any(|open| open.part.is_behind());
+            behind
+                || !open.finished.is_empty()
+                || bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 13)
                 || open.parts.len() + open.closed.len() >= MAX_FILES
         })
     }

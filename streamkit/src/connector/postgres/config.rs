@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::{Config, Row};
 
 use super::session::Session;
+use super::tls::{Mode, Tls, wishes};
 use crate::error::{Error, Result};
 use crate::time::{millis, seconds};
 
@@ -15,6 +16,8 @@ use crate::time::{millis, seconds};
 pub struct PostgresConfig {
     pub(super) client: Config,
     place: String,
+    /// Whether, and how, the connection is encrypted.
+    pub(super) tls: Option<Tls>,
     pub(super) connect_timeout: Duration,
     pub(super) statement_timeout: Duration,
 }
@@ -24,6 +27,7 @@ impl fmt::Debug for PostgresConfig {
         f.debug_struct("PostgresConfig")
             .field("place", &self.place)
             .field("user", &self.client.get_user())
+            .field("encrypted", &self.tls.is_some())
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)
             .finish_non_exhaustive()
@@ -34,8 +38,12 @@ impl PostgresConfig {
     /// From `postgres://USER:PASSWORD@HOST:PORT/DATABASE?OPTION=VALUE`, or from `host=… user=…`
     /// pairs. No environment variable is read.
     ///
+    /// `sslmode=require`, `verify-ca` and `verify-full` (with `sslrootcert=PATH`, or the system's
+    /// trusted certificates) encrypt the connection, and need the cargo feature `postgres-tls`. A
+    /// connection that was asked to be encrypted is never a plain one; one that was not always is.
+    ///
     /// # Errors
-    /// If it is no such text, names no host, or asks for an encrypted connection.
+    /// If it is no such text, names no host, or asks for what was not built in.
     pub fn new(url: &str) -> Result<Self> {
         // After an @ of the password, the rest of it would be taken for the host.
         let before_options = url.split('?').next().unwrap_or_default();
@@ -43,10 +51,14 @@ impl PostgresConfig {
             return Err(malformed(url));
         }
         // The parser's own message may quote a part of the password, so it is not passed on.
-        let mut client: Config = url.parse().map_err(|_| malformed(url))?;
-        if client.get_ssl_mode() == SslMode::Require {
-            return Err(not_encrypted("require"));
-        }
+        let wishes = wishes(url).ok_or_else(|| malformed(url))?;
+        let mut client: Config = wishes.rest.parse().map_err(|_| malformed(&wishes.rest))?;
+        let tls = match wishes.mode {
+            Mode::Plain if wishes.root.is_none() => None,
+            Mode::Plain => return Err(root_without_mode()),
+            mode => Some(Tls::new(mode, wishes.root.as_deref())?),
+        };
+        client.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
         if client.get_hosts().is_empty() && client.get_hostaddrs().is_empty() {
             return Err(malformed(url));
         }
@@ -57,7 +69,8 @@ impl PostgresConfig {
             .keepalives_retries(3)
             .tcp_user_timeout(seconds(15));
         let place = place(&client);
-        Ok(Self { client, place, connect_timeout: seconds(5), statement_timeout: seconds(60) })
+        let (connect_timeout, statement_timeout) = (seconds(5), seconds(60));
+        Ok(Self { client, place, tls, connect_timeout, statement_timeout })
     }
 
     /// How long to wait for a connection to one address; 5 s unless said otherwise.
@@ -84,6 +97,19 @@ impl PostgresConfig {
     /// Host, port and database, for messages: `db:5432/stream_data`.
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// Runs a query whose columns are all of type `text`, and returns its rows; for looking at
+    /// results. `None` stands for NULL.
+    ///
+    /// # Errors
+    /// If the database is out of reach (then the error is retriable), or refuses the query.
+    pub async fn texts(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        let session = Session::open(self, "streamkit/query").await.map_err(Error::from)?;
+        let rows = session.rows("cannot read", sql, &[]).await.map_err(Error::from)?;
+        let cell = |error| Error::user("a column of the query is not of type text").because(error);
+        let texts = |row: &Row| (0..row.len()).map(|i| row.try_get(i).map_err(cell)).collect();
+        rows.iter().map(texts).collect()
     }
 
     /// Runs `sql` if one of `tables` is missing, in one transaction; says whether it did.
@@ -121,20 +147,14 @@ fn place(client: &Config) -> String {
     format!("{}/{database}", hosts.join(","))
 }
 
-fn not_encrypted(mode: &str) -> Error {
-    Error::user(format!(
-        "the connection string of PostgreSQL asks for sslmode={mode}, \
-         and streamkit cannot encrypt the connection yet: use sslmode=disable within a trusted \
-         network, or a local proxy that encrypts"
-    ))
+fn root_without_mode() -> Error {
+    Error::user(
+        "the connection string of PostgreSQL has sslrootcert, and no sslmode that makes use of it: \
+         add sslmode=verify-full",
+    )
 }
 
 fn malformed(url: &str) -> Error {
-    for mode in ["require", "verify-ca", "verify-full"] {
-        if url.contains(&format!("sslmode={mode}")) {
-            return not_encrypted(mode);
-        }
-    }
     // Options that libpq has and this client has not. Only names of this list are repeated: what
     // looks like an option may be a part of the password.
     let known =
@@ -183,13 +203,25 @@ mod tests {
     }
 
     #[test]
-    fn f67_encryption_is_refused_and_never_left_out_silently() {
+    fn f67_encryption_is_never_left_out_silently() {
+        let problem = |url: &str| PostgresConfig::new(url).unwrap_err().to_string();
         for mode in ["require", "verify-ca", "verify-full"] {
             let url = format!("postgres://user@db/x?sslmode={mode}");
-            let error = PostgresConfig::new(&url).unwrap_err().to_string();
-            assert!(error.contains(&format!("sslmode={mode}")), "{error}");
+            if cfg!(feature = "postgres-tls") {
+                // With a root that is not there: the system's may be none.
+                let error = problem(&format!("{url}&sslrootcert=/none.crt"));
+                assert!(error.contains("sslrootcert /none.crt cannot be used"), "{error}");
+            } else {
+                assert!(problem(&url).contains("cargo feature postgres-tls"));
+            }
         }
-        PostgresConfig::new("postgres://user@db/x?sslmode=prefer").unwrap();
+        assert!(problem("postgres://user@db/x?sslmode=yes").contains("not supported: sslmode"));
+        assert!(problem("postgres://user@db/x?sslrootcert=/a").contains("add sslmode=verify-full"));
+        for mode in ["prefer", "allow", "disable"] {
+            let url = format!("postgres://user@db/x?sslmode={mode}");
+            let config = PostgresConfig::new(&url).unwrap();
+            assert_eq!(config.client.get_ssl_mode(), SslMode::Disable);
+        }
         PostgresConfig::new("host=/run/postgresql user=x dbname=y").unwrap();
     }
 }

@@ -15,6 +15,17 @@ pub(super) struct Failure {
     /// Whether the connection is of no use any more. If so, it is not certain that the last thing
     /// asked for was not done.
     pub(super) lost: bool,
+    /// What the server refused.
+    pub(super) refused: Option<Refusal>,
+}
+
+/// What of a statement the server refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A value, or a row (SQLSTATE classes 22 and 23); others may be fine.
+    Row,
+    /// The table is not, or not any more, as the statement has it.
+    Shape,
 }
 
 impl From<Failure> for Error {
@@ -26,14 +37,14 @@ impl From<Failure> for Error {
 impl From<Error> for Failure {
     /// A finding about what the server answered: the connection is fine.
     fn from(error: Error) -> Self {
-        Self { error, lost: false }
+        Self { error, lost: false, refused: None }
     }
 }
 
 impl Failure {
     /// Nothing came back, or the server ended the connection.
     pub(super) fn lost(error: Error) -> Self {
-        Self { error: error.retriable(), lost: true }
+        Self { error: error.retriable(), lost: true, refused: None }
     }
 
     /// `doing` says what was attempted, on which object.
@@ -51,7 +62,7 @@ impl Failure {
             Kind::Refused => Error::user(text),
             Kind::Other => Error::external(text),
         };
-        Self { error, lost }
+        Self { error, lost, refused: if lost { None } else { refusal(code) } }
     }
 
     fn without_answer(doing: &str, error: tokio_postgres::Error) -> Self {
@@ -59,12 +70,16 @@ impl Failure {
         let passing = match io {
             // A password that the server does not know is reported by the server itself; this is a
             // server that does not know its part of it.
-            Some(io) => io.kind() != io::ErrorKind::InvalidInput,
+            // Nor will a certificate become a trusted one.
+            Some(io) => {
+                !matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+            }
             None => error.is_closed(),
         };
         // Texts of this client never contain a password, only what was wrong with it.
         let error = Error::external(doing).because(error);
-        Self { error: if passing { error.retriable() } else { error }, lost: true }
+        let error = if passing { error.retriable() } else { error };
+        Self { error, lost: true, refused: None }
     }
 }
 
@@ -95,6 +110,16 @@ fn kind(code: &str) -> Kind {
     }
 }
 
+fn refusal(code: &str) -> Option<Refusal> {
+    match code.get(..2).unwrap_or_default() {
+        "22" | "23" => Some(Refusal::Row),
+        "42" => Some(Refusal::Shape),
+        // "cached plan must not change result type", among others.
+        "0A" => Some(Refusal::Shape),
+        _ => None,
+    }
+}
+
 /// The server's words on one line.
 fn describe(error: &DbError) -> String {
     let mut text = error.message().to_owned();
@@ -103,7 +128,7 @@ fn describe(error: &DbError) -> String {
         text.push_str(more.trim_end_matches('.'));
     }
     if error.code().code() == "28000" && text.contains("no encryption") {
-        text.push_str("; streamkit cannot encrypt the connection yet");
+        text.push_str("; add sslmode=verify-full to the connection string, or sslmode=require");
     }
     format!("{} (SQLSTATE {})", text.replace('\n', " "), error.code().code())
 }

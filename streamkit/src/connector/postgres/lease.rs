@@ -22,6 +22,7 @@ const LOCK_ATTEMPTS: u32 = 30;
 pub(super) struct Lease {
     pub(super) owner: String,
     pub(super) version: i64,
+    pub(super) lineage: String,
 }
 
 /// Where a sink's progress is.
@@ -169,7 +170,8 @@ pub(super) async fn claim(
     };
     let progress: Option<&str> = row.get(1);
     let progress = progress.map(Progress::from_json).transpose()?;
-    Ok((Lease { owner, version: row.get(0) }, progress))
+    let lease = Lease { owner, version: row.get(0), lineage: claim.lineage.clone() };
+    Ok((lease, progress))
 }
 
 async fn other_lineage(
@@ -203,6 +205,26 @@ pub(super) async fn taken_over(session: &Session, place: Place<'_>) -> Error {
     };
     let (sink, job) = (place.sink, place.job);
     Error::fenced(format!("sink {sink} of job {job} was taken over {by}; nothing was written"))
+}
+
+/// Whether the progress that a commit has stored is there (F66): a transaction that died unnoticed is
+/// answered with ROLLBACK, which this client takes for success.
+pub(super) async fn has(
+    session: &Session,
+    place: Place<'_>,
+    lease: &Lease,
+    progress: &str,
+) -> Result<bool, Failure> {
+    let sql = format!(
+        "SELECT progress::text IS NOT DISTINCT FROM $5 FROM {}
+          WHERE job = $1 AND sink = $2 AND owner = $3 AND version = $4",
+        place.table
+    );
+    let values: [&(dyn ToSql + Sync); 5] =
+        [&place.job, &place.sink, &lease.owner, &lease.version, &progress];
+    let rows = session.rows("cannot look for the commit", &sql, &values).await?;
+    // No row: somebody has taken over since, and only that is certain. The claim will say so.
+    Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 /// A column of the progress row, and when the row was written.

@@ -23,21 +23,28 @@
 //! a new version of the sink's progress row. The lock turns away a second copy of the job before
 //! it does harm; the version is what makes it harmless, whatever happens to locks and connections.
 //!
+//! **Rows that the database refuses** (a value out of range, a constraint) are found by halving, and
+//! go into `streamkit_rejects` in the same transaction; [`OnReject`] says what else can be done.
+//! `streamkit_progress.rejected` counts them, so that at any moment the final rows that the progress
+//! counts are those written and those rejected.
+//!
 //! **Times** are points in time: `timestamptz`, or `timestamp` in UTC where a table has that.
 //!
-//! **Not encrypted yet.** A connection string with `sslmode=require` is refused; with `prefer`, the
-//! default, and `disable` the connection is plain.
+//! **Encryption** is what `sslmode` and `sslrootcert` of the connection string ask for, with the cargo
+//! feature `postgres-tls`; [`PostgresConfig::new`] says how.
 //!
 //! Needs PostgreSQL 12 or newer, and a session of its own: behind PgBouncer, session pooling.
 
 mod config;
 mod error;
 mod lease;
+mod rejects;
 mod schema;
 mod session;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod writer;
 
 use std::fmt;
@@ -49,12 +56,16 @@ use super::{Sink, SinkContext, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::Result;
 
+use writer::Writer;
+
 pub use config::PostgresConfig;
+pub use rejects::OnReject;
 
 /// Upserts rows into a table.
 pub struct PostgresSink<T> {
     config: PostgresConfig,
     table: Arc<Table<T>>,
+    on_reject: OnReject,
 }
 
 impl<T> fmt::Debug for PostgresSink<T> {
@@ -78,7 +89,15 @@ impl<T: Data> PostgresSink<T> {
     /// A sink for any table: for row types of other crates, or one type in two tables.
     #[must_use]
     pub fn with_table(config: &PostgresConfig, table: Table<T>) -> Self {
-        Self { config: config.clone(), table: Arc::new(table) }
+        Self { config: config.clone(), table: Arc::new(table), on_reject: OnReject::default() }
+    }
+
+    /// What happens to a row that the database refuses; unless told, it goes into the table
+    /// `streamkit_rejects`, which is created if it is missing.
+    #[must_use]
+    pub fn on_reject(mut self, on_reject: OnReject) -> Self {
+        self.on_reject = on_reject;
+        self
     }
 }
 
@@ -96,6 +115,7 @@ impl<T: Data> Sink<T> for PostgresSink<T> {
     fn open(&mut self, context: &SinkContext) -> Result<Box<dyn SinkWriter<T>>> {
         self.table.check()?;
         let table = Arc::clone(&self.table);
-        Ok(Box::new(writer::Writer::open(self.config.clone(), table, context.clone())?))
+        let writer = Writer::open(self.config.clone(), table, self.on_reject, context.clone())?;
+        Ok(Box::new(writer))
     }
 }

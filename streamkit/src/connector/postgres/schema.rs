@@ -67,6 +67,26 @@ pub(super) async fn find<T>(session: &Session, table: &Table<T>) -> Result<Targe
     Ok(target)
 }
 
+/// A table's schema and name, quoted.
+pub(super) async fn place(session: &Session, table: &str) -> Result<String, Failure> {
+    let sql = "SELECT nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+                WHERE c.oid = to_regclass($1)";
+    let row = session.row(&format!("cannot find table {table}"), sql, &[&table]).await?;
+    Ok(format!("{}.{}", quoted(row.get(0)), quoted(table)))
+}
+
+/// Whether a table has a column.
+pub(super) async fn has_column(
+    session: &Session,
+    table: &str,
+    column: &str,
+) -> Result<bool, Failure> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1)
+                                 AND attname = $2::text AND NOT attisdropped)";
+    let doing = format!("cannot look at table {table}");
+    Ok(session.row(&doing, sql, &[&table, &column]).await?.get(0))
+}
+
 async fn look(session: &Session, table: &str) -> Result<Option<Facts>, Failure> {
     let doing = format!("cannot look at table {table}");
     let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,

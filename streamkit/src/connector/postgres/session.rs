@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use postgres_types::ToSql;
 use tokio::task::AbortHandle;
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row};
 
 use super::PostgresConfig;
 use super::error::Failure;
+#[cfg(feature = "postgres-tls")]
+use super::tls::Tls;
 use crate::error::Error;
 use crate::time::seconds;
 
@@ -44,21 +46,14 @@ impl Session {
         let doing = format!("cannot connect to PostgreSQL at {place}");
         // The client's own limit is per address, and ends with the TCP connection.
         let limit = config.connect_timeout_in_all().saturating_add(seconds(1));
-        let connecting = tokio::time::timeout(limit, options.connect(NoTls));
-        let (client, connection) = match connecting.await {
+        let ended = Arc::new(OnceLock::new());
+        let connecting = tokio::time::timeout(limit, connect(&options, config, &ended));
+        let (client, driver) = match connecting.await {
             Ok(connected) => connected.map_err(|error| Failure::new(&doing, error))?,
             Err(_) => {
                 return Err(Failure::lost(Error::external(format!("{doing} within {limit:?}"))));
             }
         };
-        let ended = Arc::new(OnceLock::new());
-        let why = Arc::clone(&ended);
-        let driver = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                let text = error.as_db_error().map_or_else(|| error.to_string(), describe_end);
-                let _ = why.set(text);
-            }
-        });
         let mut session = Self {
             client,
             backend: Backend { pid: 0, started: String::new() },
@@ -66,7 +61,7 @@ impl Session {
             place,
             // The server's limit comes first and leaves the connection usable.
             limit: config.statement_timeout.saturating_add(seconds(10)),
-            driver: driver.abort_handle(),
+            driver,
             ended,
         };
         session.set_up(config.statement_timeout).await?;
@@ -202,6 +197,39 @@ impl Session {
         let row = self.row("cannot look for tables", sql, &[&tables]).await?;
         Ok(row.get::<_, Option<bool>>(0).unwrap_or(true))
     }
+}
+
+/// Connects, encrypted or not, and spawns what drives the connection.
+async fn connect(
+    options: &Config,
+    config: &PostgresConfig,
+    ended: &Arc<OnceLock<String>>,
+) -> Result<(Client, AbortHandle), tokio_postgres::Error> {
+    match &config.tls {
+        None => {
+            let (client, connection) = options.connect(NoTls).await?;
+            Ok((client, drive(connection, Arc::clone(ended))))
+        }
+        #[cfg(feature = "postgres-tls")]
+        Some(Tls(tls)) => {
+            let tls = tokio_postgres_rustls::MakeRustlsConnect::new((**tls).clone());
+            let (client, connection) = options.connect(tls).await?;
+            Ok((client, drive(connection, Arc::clone(ended))))
+        }
+    }
+}
+
+fn drive(
+    connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+    ended: Arc<OnceLock<String>>,
+) -> AbortHandle {
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            let text = error.as_db_error().map_or_else(|| error.to_string(), describe_end);
+            let _ = ended.set(text);
+        }
+    });
+    driver.abort_handle()
 }
 
 fn describe_end(error: &tokio_postgres::error::DbError) -> String {

@@ -25,9 +25,14 @@ pub(super) const CREATE_PROGRESS_TABLE: &str = "
         owner      text        NOT NULL,
         version    bigint      NOT NULL,
         progress   json,
+        rejected   bigint      NOT NULL DEFAULT 0,
         updated_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (job, sink)
     )";
+
+/// For a table that an earlier version has made, which did not count refused rows.
+pub(super) const ADD_REJECTED: &str =
+    "ALTER TABLE streamkit_progress ADD COLUMN IF NOT EXISTS rejected bigint NOT NULL DEFAULT 0";
 
 /// Moves the progress (`$1`) of a sink (`$2`, `$3`) on condition of its owner and version (`$4`,
 /// `$5`), upserts the rows (`$6`, …) if that hit, and returns how often it did: once, or never.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use postgres_types::ToSql;
 use tokio_postgres::Statement;
 
-use super::PostgresConfig;
-use super::error::Failure;
+use super::error::{Failure, Refusal};
 use super::lease::{self, Lease, Place};
+use super::rejects::{self, Next, REJECTS_TABLE};
 use super::session::{Backend, Session};
 use super::statement::{self, Array, PROGRESS_TABLE};
-use crate::connector::table::{Rows, Table, quoted, random_owner};
+use super::{OnReject, PostgresConfig, schema};
+use crate::connector::table::{Refused, Rows, Table, random_owner};
 use crate::connector::{Claim, Commit, Progress, SinkContext, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
@@ -26,7 +27,12 @@ pub(super) struct Writer<T> {
     config: PostgresConfig,
     context: SinkContext,
     table: Arc<Table<T>>,
+    on_reject: OnReject,
     rows: Rows<T>,
+    /// Rows since the last commit that no table could store.
+    refused: Vec<Refused>,
+    /// Whether the last thing that happened was a table of another shape.
+    reshaped: bool,
     link: Option<Link>,
     lease: Option<Lease>,
     /// Sessions that were lost, and may still be there for the server.
@@ -38,6 +44,8 @@ struct Link {
     session: Session,
     /// The progress table, with its schema, quoted.
     progress: String,
+    /// The table for refused rows, with its schema, quoted.
+    rejects: Option<String>,
     /// The table, with its schema, quoted.
     target: String,
     commit: Statement,
@@ -48,11 +56,21 @@ impl<T: Data> Writer<T> {
     pub(super) fn open(
         config: PostgresConfig,
         table: Arc<Table<T>>,
+        on_reject: OnReject,
         context: SinkContext,
     ) -> Result<Self> {
-        let rows = Rows::new(Arc::clone(&table));
-        let (link, lease, lost) = (None, None, vec![]);
-        let mut writer = Self { config, context, table, rows, link, lease, lost };
+        let mut writer = Self {
+            config,
+            context,
+            on_reject,
+            rows: Rows::new(Arc::clone(&table)),
+            table,
+            refused: vec![],
+            reshaped: false,
+            link: None,
+            lease: None,
+            lost: vec![],
+        };
         let runtime = writer.context.runtime.clone();
         writer.link = Some(runtime.block_on(writer.connect())?);
         Ok(writer)
@@ -63,15 +81,20 @@ impl<T: Data> Writer<T> {
         let session = Session::open(&self.config, &name).await?;
         session.ensure_schema(&[PROGRESS_TABLE], statement::CREATE_PROGRESS_TABLE).await?;
         failpoint("postgres.connected");
-        let target = super::schema::find(&session, &self.table).await?;
-        let sql = "SELECT nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-                    WHERE c.oid = to_regclass($1)";
-        let row = session.row("cannot find the progress table", sql, &[&PROGRESS_TABLE]).await?;
-        let progress = format!("{}.{}", quoted(row.get(0)), quoted(PROGRESS_TABLE));
+        let target = schema::find(&session, &self.table).await?;
+        let progress = schema::place(&session, PROGRESS_TABLE).await?;
+        let mut rejects = None;
+        if self.on_reject == OnReject::Reject {
+            session.ensure_schema(&[REJECTS_TABLE], rejects::CREATE_REJECTS_TABLE).await?;
+            if !schema::has_column(&session, PROGRESS_TABLE, "rejected").await? {
+                session.batch("cannot count refused rows", statement::ADD_REJECTED).await?;
+            }
+            rejects = Some(schema::place(&session, REJECTS_TABLE).await?);
+        }
         let sql = statement::commit(&progress, &target, &self.table);
         let doing = format!("cannot prepare writing to {} and {progress}", target.name);
         let commit = session.run(&doing, session.client.prepare(&sql)).await?;
-        Ok(Link { session, progress, target: target.name, commit, locked: false })
+        Ok(Link { session, progress, rejects, target: target.name, commit, locked: false })
     }
 
     async fn take(&mut self, claim: &Claim) -> Result<Option<Progress>, Failure> {
@@ -114,19 +137,120 @@ impl<T: Data> Writer<T> {
             self.write_chunk(link, lease, &json, &[]).await.map_err(Failed::Deciding)?;
         }
         failpoint("postgres.before_begin");
-        if let [all] = chunks.as_slice() {
-            return self.write_chunk(link, lease, &json, all).await.map_err(Failed::Deciding);
+        if self.refused.is_empty() {
+            let tried = self.commit_all(link, lease, &json, &chunks).await;
+            let refused = match &tried {
+                Err(Failed::Before(failure) | Failed::Deciding(failure)) => failure.refused,
+                Ok(()) => None,
+            };
+            if refused != Some(Refusal::Row) || link.rejects.is_none() {
+                return tried;
+            }
+            if chunks.len() > 1 {
+                session.roll_back().await.map_err(Failed::Before)?;
+            }
+            // A new column without a default refuses every row: that is not the rows' fault.
+            schema::find(session, &self.table).await.map_err(Failed::Before)?;
         }
-        session.batch("cannot begin", "BEGIN").await.map_err(Failed::Before)?;
+        self.commit_what_fits(link, lease, &json, &chunks).await
+    }
+
+    async fn commit_all(
+        &self,
+        link: &Link,
+        lease: &Lease,
+        json: &str,
+        chunks: &[&[u32]],
+    ) -> Result<(), Failed> {
+        if let [all] = chunks {
+            return self.write_chunk(link, lease, json, all).await.map_err(Failed::Deciding);
+        }
+        link.session.batch("cannot begin", "BEGIN").await.map_err(Failed::Before)?;
         failpoint("postgres.begun");
         for chunk in chunks {
-            // The last statement shows that the transaction is still alive: this client takes the
-            // server's answer ROLLBACK to a COMMIT for success.
-            self.write_chunk(link, lease, &json, chunk).await.map_err(Failed::Before)?;
+            self.write_chunk(link, lease, json, chunk).await.map_err(Failed::Before)?;
             failpoint("postgres.rows_written");
         }
+        self.end(link, lease, json).await
+    }
+
+    /// Commits the rows that the database takes, and puts the others aside.
+    async fn commit_what_fits(
+        &self,
+        link: &Link,
+        lease: &Lease,
+        json: &str,
+        chunks: &[&[u32]],
+    ) -> Result<(), Failed> {
+        let session = &link.session;
+        let run = async |sql: &str| session.batch(sql, sql).await.map_err(Failed::Before);
+        // A constraint that waits for the end of the transaction would refuse it as a whole.
+        run("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let mut refused = self.refused.clone();
+        let mut why = String::new();
+        let mut todo: Vec<_> = chunks.iter().rev().map(|rows| Next::Rows(rows)).collect();
+        while let Some(next) = todo.pop() {
+            let rows = match next {
+                Next::Rows(rows) => rows,
+                Next::Refused(row) => {
+                    refused.extend(self.rows.refused(row, &why));
+                    continue;
+                }
+            };
+            run("SAVEPOINT rows").await?;
+            match self.write_chunk(link, lease, json, rows).await {
+                Ok(()) => run("RELEASE SAVEPOINT rows").await?,
+                Err(failure) if failure.refused == Some(Refusal::Row) && !rows.is_empty() => {
+                    run("ROLLBACK TO SAVEPOINT rows").await?;
+                    failure.error.message().clone_into(&mut why);
+                    todo.extend(rejects::divide(rows).into_iter().rev());
+                }
+                Err(failure) => return Err(Failed::Before(failure)),
+            }
+        }
+        // So that the progress moves even if all rows are refused.
+        self.write_chunk(link, lease, json, &[]).await.map_err(Failed::Before)?;
+        if let (Some(rejects), [first, ..]) = (&link.rejects, refused.as_slice()) {
+            let about = (rejects.as_str(), link.target.as_str(), lease.lineage.as_str());
+            rejects::put_aside(session, self.place(link), lease, about, &refused)
+                .await
+                .map_err(Failed::Before)?;
+            let (sink, rows, error) = (&self.context.sink, refused.len(), &first.why);
+            tracing::warn!(%sink, rows, %error, "the database refuses rows; they go into {rejects}");
+        }
+        self.end(link, lease, json).await
+    }
+
+    /// Commits an open transaction, and looks whether that is what happened.
+    async fn end(&self, link: &Link, lease: &Lease, json: &str) -> Result<(), Failed> {
         failpoint("postgres.before_commit");
-        session.batch("cannot commit", "COMMIT").await.map_err(Failed::Deciding)
+        link.session.batch("cannot commit", "COMMIT").await.map_err(Failed::Deciding)?;
+        let done = lease::has(&link.session, self.place(link), lease, json).await;
+        if done.map_err(Failed::Deciding)? {
+            return Ok(());
+        }
+        let text = "PostgreSQL has rolled a transaction back instead of committing it";
+        Err(Failed::Before(Error::external(text).retriable().into()))
+    }
+
+    fn place<'a>(&'a self, link: &'a Link) -> Place<'a> {
+        Place { table: &link.progress, job: &self.context.job, sink: &self.context.sink }
+    }
+
+    /// What to do about a table whose shape does not fit the statement any more (F63): say what is
+    /// different, or, if it fits as it is now, prepare again; but not twice in a row.
+    async fn reshape(&mut self, failure: Failure) -> Failure {
+        let Some(link) = &self.link else { return failure };
+        if link.session.roll_back().await.is_err() || self.reshaped {
+            return failure;
+        }
+        match schema::find(&link.session, &self.table).await {
+            Err(difference) => difference,
+            Ok(_) => {
+                self.reshaped = true;
+                Failure { error: failure.error.retriable(), lost: true, refused: None }
+            }
+        }
     }
 
     async fn write_chunk(
@@ -145,10 +269,14 @@ impl<T: Data> Writer<T> {
         let answer = link.session.client.query_one(&link.commit, &parameters);
         let row = link.session.run(&format!("cannot write to {}", link.target), answer).await?;
         if row.get::<_, i64>(0) != 1 {
-            let place = Place { table: &link.progress, job, sink };
-            return Err(lease::taken_over(&link.session, place).await.into());
+            return Err(lease::taken_over(&link.session, self.place(link)).await.into());
         }
         Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.refused.clear();
     }
 
     /// Forgets a connection that is of no use. The server may not know yet that it is.
@@ -159,7 +287,7 @@ impl<T: Data> Writer<T> {
     /// Leaves things so that `recover` can go on.
     async fn give_up(&mut self, failure: &Failure) {
         self.lease = None;
-        self.rows.clear();
+        self.clear();
         let Some(link) = &self.link else { return };
         if failure.lost || link.session.roll_back().await.is_err() {
             self.unlink();
@@ -181,7 +309,7 @@ impl From<Error> for Failed {
 
 impl<T: Data> SinkWriter<T> for Writer<T> {
     fn recover(&mut self, claim: &Claim) -> Result<Option<Progress>> {
-        self.rows.clear();
+        self.clear();
         self.lease = None;
         let runtime = self.context.runtime.clone();
         runtime.block_on(async {
@@ -194,21 +322,31 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
     }
 
     fn write(&mut self, batch: &Batch<T>) -> Result<()> {
-        self.rows.push(batch)
+        match self.on_reject {
+            OnReject::Stop => self.rows.push(batch),
+            OnReject::Reject => {
+                self.refused.extend(self.rows.push_what_fits(batch));
+                Ok(())
+            }
+        }
     }
 
     fn commit(&mut self, progress: &Progress) -> Result<Commit> {
         let runtime = self.context.runtime.clone();
         runtime.block_on(async {
-            let (failure, deciding) = match self.commit_rows(progress).await {
+            let (mut failure, mut deciding) = match self.commit_rows(progress).await {
                 Ok(()) => {
                     failpoint("postgres.committed");
-                    self.rows.clear();
+                    self.clear();
+                    self.reshaped = false;
                     return Ok(Commit::Done);
                 }
                 Err(Failed::Before(failure)) => (failure, false),
                 Err(Failed::Deciding(failure)) => (failure, true),
             };
+            if failure.refused == Some(Refusal::Shape) {
+                (failure, deciding) = (self.reshape(failure).await, false);
+            }
             self.give_up(&failure).await;
             // What no second attempt could cure is said at once; the next start finds out the rest.
             if deciding && failure.lost && failure.error.is_retriable() {
@@ -220,6 +358,6 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
     }
 
     fn is_full(&self) -> bool {
-        self.rows.len() >= FULL_ROWS || self.rows.text_bytes() >= FULL_BYTES
+        self.rows.len() + self.refused.len() >= FULL_ROWS || self.rows.text_bytes() >= FULL_BYTES
     }
 }

@@ -36,6 +36,8 @@ use crate::error::{Error, Result};
 use crate::record::Batch;
 use crate::time::Timestamp;
 
+#[cfg(feature = "postgres")]
+pub(crate) use rows::Refused;
 pub(crate) use rows::{Rows, Values};
 
 /// A type whose values are rows of a table.
@@ -110,8 +112,8 @@ impl<T: Data> Table<T> {
         self
     }
 
-    /// A column of text. A value with U+0000 stops the job with an error: PostgreSQL cannot store
-    /// one.
+    /// A column of text. A value with U+0000 cannot be stored: PostgreSQL's sink rejects the row,
+    /// SQLite's stops the job.
     #[must_use]
     pub fn text(self, name: &str, get: impl Fn(&T) -> &str + Send + Sync + 'static) -> Self {
         self.column(name, ColumnKind::Text, move |batch, values| {
@@ -119,7 +121,8 @@ impl<T: Data> Table<T> {
         })
     }
 
-    /// A column of 64-bit signed integers. A value that does not fit stops the job with an error.
+    /// A column of 64-bit signed integers. A value that does not fit cannot be stored; see
+    /// [`text`](Self::text).
     #[must_use]
     pub fn bigint<V: TryInto<i64>>(
         self,
@@ -153,8 +156,8 @@ impl<T: Data> Table<T> {
     }
 
     /// A column of points in time on whole seconds, such as the bounds of a window: where the
-    /// target stores times as text, there is no fraction. A time between two seconds stops the job
-    /// with an error.
+    /// target stores times as text, there is no fraction. A time between two seconds cannot be
+    /// stored; see [`text`](Self::text).
     #[must_use]
     pub fn timestamp_secs(
         self,

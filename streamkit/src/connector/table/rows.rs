@@ -54,6 +54,17 @@ impl Values {
         }
     }
 
+    fn truncate(&mut self, rows: usize) {
+        match self {
+            Self::Text { text, ends } => {
+                ends.truncate(rows);
+                text.truncate(ends.last().copied().unwrap_or_default());
+            }
+            Self::BigInt(values) | Self::Timestamp(values) => values.truncate(rows),
+            Self::Double(values) => values.truncate(rows),
+        }
+    }
+
     pub(super) fn push_text(&mut self, value: &str) -> Result<(), String> {
         let Self::Text { text, ends } = self else { return Err(MISMATCH.to_owned()) };
         if value.as_bytes().contains(&0) {
@@ -106,6 +117,31 @@ impl Values {
             Self::Double(values) => values[a as usize].total_cmp(&values[b as usize]),
         }
     }
+
+    /// The value of a row, as JSON.
+    #[cfg(feature = "postgres")]
+    fn json(&self, row: u32) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        match self {
+            Self::Text { .. } => quoted(self.text(row)),
+            Self::BigInt(values) => values[row as usize].to_string(),
+            Self::Double(values) => match values[row as usize] {
+                value if value.is_finite() => value.to_string(),
+                value => quoted(&value.to_string()),
+            },
+            Self::Timestamp(values) => {
+                quoted(&Timestamp::from_micros(values[row as usize]).to_string())
+            }
+        }
+    }
+}
+
+/// A row that cannot be stored: its columns as a JSON object, and why.
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) row: String,
+    pub(crate) why: String,
 }
 
 /// A defect, said as the encoders say what is wrong with a value.
@@ -154,18 +190,60 @@ impl<T> Rows<T> {
         &self.columns
     }
 
-    /// Takes the selected rows of a batch. After an error the rows must be cleared.
+    /// Takes the selected rows of a batch; none of them after an error.
     pub(crate) fn push(&mut self, batch: &Batch<T>) -> Result<()> {
         let table = &self.table;
         let encoders = table.encoders.iter().zip(table.columns());
-        for ((encode, column), values) in encoders.zip(&mut self.columns) {
+        let pushed = encoders.zip(&mut self.columns).try_for_each(|((encode, column), values)| {
             encode(batch, values).map_err(|what| {
                 Error::user(format!("table {}, column {}: {what}", table.name(), column.name))
-            })?;
+            })
+        });
+        match pushed {
+            Ok(()) => {
+                let is_final = batch.kind() == Kind::Final;
+                self.finals.resize(self.finals.len() + batch.len(), is_final);
+            }
+            Err(_) => self.columns.iter_mut().for_each(|values| values.truncate(self.finals.len())),
         }
-        let is_final = batch.kind() == Kind::Final;
-        self.finals.resize(self.finals.len() + batch.len(), is_final);
-        Ok(())
+        pushed
+    }
+
+    /// Takes those rows of a batch that can be stored. Of the others it returns the final ones.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn push_what_fits(&mut self, batch: &Batch<T>) -> Vec<Refused> {
+        if self.push(batch).is_ok() {
+            return vec![];
+        }
+        let mut refused = vec![];
+        for row in batch.indices() {
+            let one = batch.select(vec![row]);
+            if let Err(error) = self.push(&one)
+                && batch.kind() == Kind::Final
+            {
+                refused.push(Refused { row: self.show(&one), why: error.message().to_owned() });
+            }
+        }
+        refused
+    }
+
+    /// A batch of one row as JSON; a value that cannot be stored is `null`.
+    #[cfg(feature = "postgres")]
+    fn show(&self, one: &Batch<T>) -> String {
+        let encoders = self.table.encoders.iter().zip(self.table.columns());
+        object(encoders.map(|(encode, column)| {
+            let mut values = Values::new(column.kind);
+            let encoded = encode(one, &mut values);
+            (&*column.name, encoded.map_or_else(|_| "null".to_owned(), |()| values.json(0)))
+        }))
+    }
+
+    /// A row that the database has refused; `None` if it is not final.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn refused(&self, row: u32, why: &str) -> Option<Refused> {
+        let values = self.table.columns().iter().zip(&self.columns);
+        let text = || object(values.map(|(column, values)| (&*column.name, values.json(row))));
+        self.finals[row as usize].then(|| Refused { row: text(), why: why.to_owned() })
     }
 
     /// The rows to write, sorted by key, one per key: the last final one, or if there is none, the
@@ -182,6 +260,13 @@ impl<T> Rows<T> {
         rows.dedup_by(|later, first| compare_keys(*later, *first).is_eq());
         rows
     }
+}
+
+/// A JSON object with its columns in order; names need no escapes.
+#[cfg(feature = "postgres")]
+fn object<'a>(columns: impl Iterator<Item = (&'a str, String)>) -> String {
+    let columns: Vec<_> = columns.map(|(name, value)| format!("\"{name}\": {value}")).collect();
+    format!("{{{}}}", columns.join(", "))
 }
 
 #[cfg(test)]
@@ -266,6 +351,31 @@ mod tests {
         let time = Timestamp::from_micros(1);
         let error = rows.push(&Batch::new(vec![time], vec![time])).unwrap_err().to_string();
         assert!(error.contains("column of whole seconds"), "{error}");
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn f59_what_fits_is_taken_and_the_rest_is_shown() {
+        let mut rows = Rows::new(Arc::new(Row::table()));
+        let row = |at, name: &str, n| Row { at, name: name.to_owned(), n };
+        let some = vec![row(1, "a", 1), row(2, "b\0", 2), row(3, "\"", u64::MAX), row(4, "d", 4)];
+        assert_eq!(rows.push_what_fits(&batch(Kind::Running, some.clone())), []);
+        let refused = rows.push_what_fits(&batch(Kind::Final, some));
+        assert_eq!(written(&rows), [1, 4]);
+        assert_eq!((rows.len(), rows.text_bytes()), (4, 4));
+        let shown: Vec<_> = refused.iter().map(|refused| refused.row.as_str()).collect();
+        let time = |n| format!("1970-01-01T00:00:00.00000{n}Z");
+        assert_eq!(
+            shown,
+            [
+                format!(r#"{{"n": 2, "at": "{}", "name": null}}"#, time(2)),
+                format!(r#"{{"n": null, "at": "{}", "name": "\""}}"#, time(3)),
+            ]
+        );
+        assert!(refused[0].why.contains("U+0000, which a table cannot store, in \"b\\0\""));
+        assert_eq!(rows.refused(0, "x"), None, "running");
+        let taken = rows.refused(3, "x").unwrap();
+        assert_eq!(taken.row, format!(r#"{{"n": 4, "at": "{}", "name": "d"}}"#, time(4)));
     }
 
     #[test]
