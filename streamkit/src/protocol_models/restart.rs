@@ -299,8 +299,15 @@ impl Restart {
                 SplitEntry { split: split.clone(), position, start: 0, totals: Totals::default() };
             let floors = known.floors.get(&split.id).cloned().unwrap_or_default();
             let sinks = vec![Some(&late)];
-            let facts =
-                SplitFacts { split, start: 0, entry: Some(&entry), sinks, floors, given_up: BTreeMap::new(), end: None };
+            let facts = SplitFacts {
+                split,
+                start: 0,
+                entry: Some(&entry),
+                sinks,
+                floors,
+                given_up: BTreeMap::new(),
+                end: None,
+            };
             let plan = plan_split(i as u32, facts);
             let mut from = plan.from;
             if !self.has(Rule::High) && from.next < position.next {
