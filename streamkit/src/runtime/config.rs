@@ -120,7 +120,7 @@ impl RunConfig {
             queue: 128,
             drift: hours(1),
             max_dead_letters: None,
-            discover_every: Some(seconds(10)),
+            discover_every: Some(seconds(5)),
             shutdown_timeout: seconds(30),
             clock: Arc::new(SystemClock::new()),
         }
@@ -248,7 +248,9 @@ impl RunConfig {
 
     /// How often sources are asked for new splits while the job runs: partitions that were added to a
     /// topic. One that is found is read from its first record on, and gets a floor: what is older than
-    /// the job's watermark at that moment is late. `None`: only at the start. Default: 10 s.
+    /// the job's watermark at that moment is late. The same look
+    /// notices that a topic was deleted and created again, which stops the job. `None`: only at the
+    /// start. Default: 5 s.
     #[must_use]
     pub fn discover_every(mut self, interval: Option<Duration>) -> Self {
         self.discover_every = interval;

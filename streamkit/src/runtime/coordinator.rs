@@ -42,7 +42,7 @@ pub(crate) struct Coordinator {
     tracker: Arc<Tracker>,
     given_ups: Arc<GivenUps>,
     split_list: SplitList,
-    discovered: Receiver<Discovered>,
+    discovered: Receiver<Result<Discovered>>,
     /// Whether the coordinator has ended.
     over: Arc<AtomicBool>,
     workers: Vec<RunningWorker>,

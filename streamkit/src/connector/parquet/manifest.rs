@@ -315,7 +315,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let manifests = manifests(&folder);
         let path = manifests.path(7, "json");
-        let entry = Entry { staged: "a".to_owned(), path: "d=1/a".to_owned(), rows: 1, bytes: 2 };
+        let entry = Entry {
+            staged: "a".to_owned(),
+            path: "d=1/a".to_owned(),
+            rows: 1,
+            bytes: 2,
+            hash: None,
+        };
         let corpus =
             [seal(&manifest("a")), seal(&Manifest { files: vec![entry], ..manifest("b") })];
         let corpus = corpus.map(String::into_bytes);

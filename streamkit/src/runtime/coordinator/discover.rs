@@ -1,4 +1,5 @@
-//! Splits that appear while the job runs: new partitions of a topic.
+//! Splits that appear while the job runs: new partitions of a topic. The same look finds that one
+//! that is known is gone, or was replaced by another: then the job stops.
 //!
 //! A thread asks the sources now and then, since that may take long when a broker is away; the
 //! coordinator takes in what it finds, between two other decisions.
@@ -38,7 +39,7 @@ struct Scout {
     every: Duration,
     clock: Arc<dyn Clock>,
     over: Arc<AtomicBool>,
-    found: Sender<Discovered>,
+    found: Sender<Result<Discovered>>,
 }
 
 impl Scout {
@@ -54,13 +55,19 @@ impl Scout {
                     for (split, start) in new {
                         self.known.push(split.clone());
                         let found = Discovered { source: self.source, split, start };
-                        if self.found.send(found).is_err() {
+                        if self.found.send(Ok(found)).is_err() {
                             return;
                         }
                     }
                 }
-                // The readers of the splits that are known will say so if it is serious.
-                Err(error) => tracing::warn!(%error, "cannot look for new splits; trying again"),
+                Err(error) if error.is_retriable() => {
+                    tracing::debug!(%error, "cannot look for new splits; trying again");
+                }
+                // A split that is known is gone, or is another one (fault F42): the job must stop.
+                Err(error) => {
+                    let _ = self.found.send(Err(error));
+                    return;
+                }
             }
             last = self.clock.elapsed();
         }
@@ -73,7 +80,7 @@ pub(super) fn start(
     known: &[Split],
     config: &crate::RunConfig,
     over: &Arc<AtomicBool>,
-) -> Result<Receiver<Discovered>> {
+) -> Result<Receiver<Result<Discovered>>> {
     let (found, discovered) = bounded(1_024);
     let Some(every) = config.discover_every.filter(|_| config.end == InputEnd::Wait) else {
         return Ok(discovered);
@@ -101,7 +108,7 @@ impl Coordinator {
     /// gone on without it.
     pub(super) fn take_in_split(&mut self) -> Result<()> {
         let found = match self.discovered.try_recv() {
-            Ok(found) => found,
+            Ok(found) => found?,
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
         };
         let Discovered { source, split, start } = found;
