@@ -134,13 +134,13 @@ fn f63_a_table_that_changes_under_a_job_is_named_with_the_difference() {
 fn f63_a_change_that_still_fits_is_prepared_for_again() {
     let Some(db) = Database::with_views("again") else { return };
     let mut writer = db.writer();
-    let mut next = 1;
-    for change in [
+    let changes = [
         "ALTER TABLE views ALTER window_start TYPE timestamp USING window_start AT TIME ZONE 'UTC'",
         "ALTER TABLE views ALTER view_count TYPE numeric",
         "DROP TABLE streamkit_rejects; ALTER TABLE views ADD CHECK (page_url <> '/nul') NOT VALID",
         "ALTER TABLE views RENAME TO old; CREATE TABLE views (LIKE old INCLUDING ALL)",
-    ] {
+    ];
+    for (next, change) in (1..).zip(changes) {
         db.sql(change);
         let rows = [(next, "/a", 1), (next, "/nul", 1)];
         writer.write(&batch(&rows)).unwrap();
@@ -153,7 +153,6 @@ fn f63_a_change_that_still_fits_is_prepared_for_again() {
             writer.write(&batch(&rows)).unwrap();
         }
         println!("{attempts} attempts: {change}");
-        next += 1;
     }
     assert_eq!(db.ask("SELECT count(*) FROM old"), ["5"]);
     assert_eq!(db.ask("SELECT extract(epoch FROM window_start)::bigint FROM views"), ["240"]);

@@ -108,7 +108,13 @@ struct Group<'a> {
 }
 
 impl Lake {
-    /// Merges small files of closed dates; see the module for what readers see meanwhile.
+    /// Merges small files of closed dates. A job may go on writing meanwhile, and a kill at any moment
+    /// loses nothing.
+    ///
+    /// A date's folder and its merged copy change places in one step, so a reader that lists the
+    /// folder sees either all old files or all new ones: no row twice and none missing, at no
+    /// moment. One that has listed the folder before and opens a file afterwards finds that it is
+    /// gone, and must list again. What a reader sees of several dates need not be of one moment.
     ///
     /// # Errors
     /// If a file is damaged (nothing is merged that is not what its manifest says), or the disk

@@ -210,6 +210,8 @@ async fn connect(
             let (client, connection) = options.connect(NoTls).await?;
             Ok((client, drive(connection, Arc::clone(ended))))
         }
+        #[cfg(not(feature = "postgres-tls"))]
+        Some(tls) => match *tls {},
         #[cfg(feature = "postgres-tls")]
         Some(Tls(tls)) => {
             let tls = tokio_postgres_rustls::MakeRustlsConnect::new((**tls).clone());
