@@ -14,30 +14,38 @@ use streamkit::prelude::*;
 
 /// A record is any type that is `Send + Sync + 'static`.
 #[derive(Clone)]
-struct Reading {
+pub struct Reading {
     room: &'static str,
     celsius: f64,
     seconds: i64,
 }
 
-/// What `main` prints.
-pub async fn run() -> Result<String, Box<dyn Error>> {
-    let readings = vec![
+/// In the order in which they arrive.
+pub fn readings() -> Vec<Reading> {
+    vec![
         Reading { room: "kitchen", celsius: 30.0, seconds: 1 },
         Reading { room: "cellar", celsius: 12.5, seconds: 2 },
         Reading { room: "attic", celsius: 35.0, seconds: 3 },
-    ];
-    let printed = Collect::new();
+    ]
+}
 
+/// The job, wherever its records come from and go to.
+pub fn job(readings: impl Source<Item = Reading>, printed: impl Sink<String>) -> Job {
     let job = Job::new("hello");
     // Every source says what time means for its records. These are in order.
     let time =
         WatermarkStrategy::monotonous(|r: &Reading| Timestamp::from_micros(r.seconds * 1_000_000));
-    job.source("readings", Memory::new(readings), time)
+    job.source("readings", readings, time)
         .filter(|r| r.celsius >= 25.0)
         .map(|r| format!("{}: {:.1} °F", r.room, r.celsius * 1.8 + 32.0))
-        .sink("printed", printed.clone());
+        .sink("printed", printed);
+    job
+}
 
+/// What `main` prints.
+pub async fn run() -> Result<String, Box<dyn Error>> {
+    let printed = Collect::new();
+    let job = job(Memory::new(readings()), printed.clone());
     // Without `at_end` a job waits for more input.
     job.run(RunConfig::new().at_end(InputEnd::Close)).await?;
 

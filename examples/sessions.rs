@@ -17,16 +17,17 @@ use std::error::Error;
 use streamkit::connector::memory::{Collect, Memory};
 use streamkit::prelude::*;
 
+/// What a user did.
 #[derive(Clone)]
-struct Event {
+pub struct Event {
     user: &'static str,
     time: Timestamp,
     action: &'static str,
 }
 
-/// What `main` prints.
-pub async fn run() -> Result<String, Box<dyn Error>> {
-    let events = vec![
+/// In the order in which they arrive.
+pub fn events() -> Vec<Event> {
+    vec![
         // The gap: 30 minutes after 09:20 there is a new session, although only just.
         event("ada", 0, "click"),
         event("ada", 20, "click"),
@@ -41,16 +42,18 @@ pub async fn run() -> Result<String, Box<dyn Error>> {
         event("cy", 5, "click"),
         event("cy", 6, "login"),
         event("cy", 10, "click"),
-    ];
-    let sessions = Collect::new();
+    ]
+}
 
+/// The job, wherever its records come from and go to.
+pub fn job(events: impl Source<Item = Event>, sessions: impl Sink<String>) -> Job {
     let job = Job::new("visits");
     let time = WatermarkStrategy::bounded_out_of_orderness(hours(1), |event: &Event| event.time);
     let visits = Session::with_gap(minutes(30))
         .max_length(hours(24))
         .starts_at(|event: &Event| event.action == "login")
         .ends_at(|event| event.action == "logout");
-    job.source("events", Memory::new(events), time)
+    job.source("events", events, time)
         .key_by(|event| event.user)
         .window(visits)
         .aggregate("sessions", count())
@@ -58,7 +61,14 @@ pub async fn run() -> Result<String, Box<dyn Error>> {
             let (start, end) = (s.start.to_string(), s.end.to_string());
             format!("{} {}-{}: {} events\n", s.key, &start[11..16], &end[11..16], s.value)
         })
-        .sink("sessions list", sessions.clone());
+        .sink("sessions list", sessions);
+    job
+}
+
+/// What `main` prints.
+pub async fn run() -> Result<String, Box<dyn Error>> {
+    let sessions = Collect::new();
+    let job = job(Memory::new(events()), sessions.clone());
     job.run(RunConfig::new().at_end(InputEnd::Close)).await?;
 
     let mut lines = sessions.rows();

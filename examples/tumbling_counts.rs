@@ -16,15 +16,16 @@ use std::error::Error;
 use streamkit::connector::memory::{Collect, Memory};
 use streamkit::prelude::*;
 
+/// A page was looked at.
 #[derive(Clone)]
-struct View {
+pub struct View {
     time: Timestamp,
     page: &'static str,
 }
 
-/// What `main` prints.
-pub async fn run() -> Result<String, Box<dyn Error>> {
-    let views = vec![
+/// In the order in which they arrive.
+pub fn views() -> Vec<View> {
+    vec![
         view(12, 0, 10, "/home"),
         view(12, 1, 5, "/home"),
         // Out of order, but less than the 30 seconds that the strategy below allows for.
@@ -34,26 +35,39 @@ pub async fn run() -> Result<String, Box<dyn Error>> {
         view(12, 3, 30, "/home"),
         // and this is too late.
         view(12, 0, 59, "/cart"),
-    ];
-    let (counts, late) = (Collect::new(), Collect::new());
+    ]
+}
 
+/// The job, wherever its records come from and go to.
+pub fn job(
+    views: impl Source<Item = View>,
+    counts: impl Sink<String>,
+    late: impl Sink<String>,
+) -> Job {
     let job = Job::new("views");
     let time = WatermarkStrategy::bounded_out_of_orderness(seconds(30), |view: &View| view.time);
     let per_minute = job
-        .source("views", Memory::new(views), time)
+        .source("views", views, time)
         .key_by(|view| view.page)
         .window(Tumbling::of(minutes(1)))
         .aggregate("views per minute", count());
     per_minute
         .map(|row| format!("{} {} {}\n", clock(row.window.start), row.key, row.value))
-        .sink("counts", counts.clone());
+        .sink("counts", counts);
     per_minute
         .late()
         .map(|late| {
             let (time, watermark) = (clock(late.event_time), clock(late.watermark));
             format!("late: {} at {time}, when the watermark was at {watermark}\n", late.record.page)
         })
-        .sink("late views", late.clone());
+        .sink("late views", late);
+    job
+}
+
+/// What `main` prints.
+pub async fn run() -> Result<String, Box<dyn Error>> {
+    let (counts, late) = (Collect::new(), Collect::new());
+    let job = job(Memory::new(views()), counts.clone(), late.clone());
     job.run(RunConfig::new().at_end(InputEnd::Close)).await?;
 
     // Windows of different keys come in no particular order.
