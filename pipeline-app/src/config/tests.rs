@@ -193,7 +193,7 @@ fn what_may_be_off_can_be_off() {
 #[test]
 fn a_part_is_a_percentage_or_a_fraction() {
     for text in ["5%", "5 %", "0.05"] {
-        let config = Set { env: &[("MAX_DEAD_LETTERS", text)], ..Set::default() }.config();
+        let config = Set { env: &[("MAX_DEAD_LETTERS", text)], ..Set::default() }.load().unwrap();
         assert_eq!(config.max_dead_letters, Some(0.05), "{text}");
     }
 }

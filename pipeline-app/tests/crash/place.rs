@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -63,14 +64,16 @@ impl Place {
             Mode::Services => {
                 let (kafka, admin) = services::services()?;
                 let runtime = Runtime::new().unwrap();
-                // A name of its own, so that nothing is left of another process's job.
+                // A name of its own, whatever else runs or was left behind.
+                static PLACES: AtomicU32 = AtomicU32::new(0);
                 let id = std::process::id();
-                let name = format!("crash-{id}-{seed}");
+                let n = PLACES.fetch_add(1, Ordering::Relaxed);
+                let name = format!("crash-{id}-{n}");
                 let server = admin.split(['@', '/']).nth(3).unwrap().to_owned();
                 let (topic, database, proxy) = runtime.block_on(async {
                     (
                         Topic::create(&kafka, &name, splits.len()).await,
-                        Database::create(&admin, &format!("crash_{id}_{seed}")).await,
+                        Database::create(&admin, &format!("crash_{id}_{n}")).await,
                         Proxy::start(server, seed).await,
                     )
                 });
