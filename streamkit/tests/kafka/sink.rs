@@ -171,13 +171,18 @@ fn d6_progress_of_another_lineage_is_refused() {
     let setup = Setup::new(broker);
     let mut writer = setup.writer();
     writer.recover(&claim("first")).unwrap();
+    // What was only claimed may be claimed again, by whomever: nothing would be lost.
+    assert_eq!(setup.writer().recover(&claim("other")).unwrap(), None);
+    let mut writer = setup.writer();
+    writer.recover(&claim("first")).unwrap();
+    writer.commit(&progress(1)).unwrap();
     drop(writer);
     let error = setup.writer().recover(&claim("second")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
     for part in ["first", "second", "job/lines", setup.target.progress_topic().as_str()] {
         assert!(error.to_string().contains(part), "{part}: {error}");
     }
-    assert_eq!(setup.writer().recover(&claim("first")).unwrap(), None);
+    assert_eq!(setup.writer().recover(&claim("first")).unwrap(), Some(progress(1)));
 }
 
 /// A record in a transaction that stays open.
