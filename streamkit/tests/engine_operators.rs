@@ -528,7 +528,10 @@ fn d12_a_changed_plan_is_refused_and_a_plan_can_be_printed() {
     let config = || closing(1).checkpoints(checkpoints.clone());
     run(build(60), config()).unwrap();
     let error = run(build(30), config()).unwrap_err();
-    assert!(error.to_string().contains("aggregate counts (60s) is aggregate counts (30s) now"), "{error}");
+    assert!(
+        error.to_string().contains("aggregate counts (60s) is aggregate counts (30s) now"),
+        "{error}"
+    );
 }
 
 #[test]
