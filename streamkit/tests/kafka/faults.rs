@@ -2,10 +2,10 @@
 
 use rdkafka::admin::{AdminOptions, NewPartitions};
 use rdkafka::producer::Producer;
-use streamkit::connector::kafka::{KafkaSource, Start};
+use streamkit::connector::kafka::{KafkaSource, KafkaTarget, Start};
 use streamkit::connector::{Commit, Source, Wake};
-use streamkit::time::{Clock, SystemClock, millis, seconds};
-use streamkit::{Error, ErrorKind};
+use streamkit::time::{Clock, SystemClock, Timestamp, millis, seconds};
+use streamkit::{Batch, Error, ErrorKind};
 
 use super::sink::{Setup, claim, lines, progress};
 use super::support::{Reading, admin, broker, create, create_as, producer, send, unique, wait};
@@ -162,6 +162,34 @@ fn f08_a_record_that_only_the_broker_finds_too_large_is_named_and_nothing_is_com
     assert!(!error.to_string().contains(&noise[..20]));
     assert_eq!(writer.recover(&claim("l")).unwrap(), None);
     assert!(setup.rows().is_empty());
+}
+
+/// A topic that was told to take timestamps of the future has outputs that take them, too; one that
+/// was made by somebody else may not, and then the error says what to set.
+#[test]
+fn timestamps_that_the_input_takes_are_taken_by_its_outputs() {
+    let Some(broker) = broker("timestamps") else { return };
+    let far = Timestamp::from_millis(4_102_444_800_000).unwrap();
+    let row = || Batch::new(vec!["2100".to_owned()], vec![far]);
+    let mut setup = Setup::new(broker);
+    let settings = [("message.timestamp.after.max.ms", "9223372036854775807")];
+    let input = create(&setup.broker, "future", 1, &settings);
+    setup.target = KafkaTarget::new(&setup.broker, unique("group")).topics_like(&input);
+    let mut writer = setup.writer();
+    writer.recover(&claim("l")).unwrap();
+    writer.write(&row()).unwrap();
+    assert_eq!(writer.commit(&progress(1)).unwrap(), Commit::Done);
+    assert_eq!(setup.rows(), ["2100"]);
+
+    setup.output = create(&setup.broker, "strict", 1, &[]);
+    let mut writer = setup.writer();
+    let _ = writer.recover(&claim("l")).unwrap();
+    let written = writer.write(&row());
+    let error = written.and_then(|()| writer.commit(&progress(2)).map(|_| ())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::User, "{error}");
+    for part in [setup.output.as_str(), "message.timestamp.after.max.ms"] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
 }
 
 #[test]

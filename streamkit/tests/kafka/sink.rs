@@ -286,7 +286,12 @@ fn topics_are_created_like_the_input_and_checked() {
     setup.target.ensure_topics(&[&setup.output]).unwrap();
     assert_eq!(
         setup.target.topic_settings(&setup.output).unwrap(),
-        TopicSettings { partitions: 3, max_message_bytes: 2_065_536, compacted: false }
+        TopicSettings {
+            partitions: 3,
+            max_message_bytes: 2_065_536,
+            max_timestamp_ahead_ms: Some(3_600_000),
+            compacted: false,
+        }
     );
     let progress_topic = setup.target.progress_topic();
     let settings = setup.target.topic_settings(&progress_topic).unwrap();

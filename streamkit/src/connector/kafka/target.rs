@@ -18,6 +18,8 @@ use crate::time::{Clock, SystemClock, millis, seconds};
 
 /// The largest record batch that a topic takes if nothing else is configured.
 const DEFAULT_MAX_BYTES: usize = 1_048_588;
+/// The setting of a topic that bounds how far ahead timestamps may be; since Kafka 3.6.
+pub(super) const TIMESTAMP_AHEAD: &str = "message.timestamp.after.max.ms";
 /// By how much an output record may be larger than the input record that it was made of.
 const ENVELOPE: usize = 64 << 10;
 
@@ -45,6 +47,9 @@ pub struct TopicSettings {
     pub partitions: usize,
     /// The largest record batch that it takes, in bytes (`max.message.bytes`).
     pub max_message_bytes: usize,
+    /// How far ahead of the broker's clock a record's timestamp may be, in milliseconds
+    /// (`message.timestamp.after.max.ms`); `None` if the broker is too old to have such a limit.
+    pub max_timestamp_ahead_ms: Option<u64>,
     /// Whether old records of a key are removed (`cleanup.policy` has `compact`).
     pub compacted: bool,
 }
@@ -56,8 +61,8 @@ impl KafkaTarget {
         Self { properties: Properties::new(bootstrap), group: group.into(), like: None }
     }
 
-    /// Output topics that do not exist are created with as many partitions as this topic has, and
-    /// with room for its largest record and 64 KiB. Default: a missing topic is an error.
+    /// Output topics that do not exist are created with as many partitions as this topic has, with
+    /// room for its largest record and 64 KiB, and with its limit for timestamps. Default: a missing topic is an error.
     #[must_use]
     pub fn topics_like(mut self, topic: impl Into<String>) -> Self {
         self.like = Some(topic.into());
@@ -129,8 +134,12 @@ impl KafkaTarget {
             query::PATIENCE,
         )?
         .len();
-        let mut settings =
-            TopicSettings { partitions, max_message_bytes: DEFAULT_MAX_BYTES, compacted: false };
+        let mut settings = TopicSettings {
+            partitions,
+            max_message_bytes: DEFAULT_MAX_BYTES,
+            max_timestamp_ahead_ms: None,
+            compacted: false,
+        };
         let resource = [ResourceSpecifier::Topic(topic)];
         let answer = block_on(admin.describe_configs(&resource, &options()))
             .map(|mut answers| answers.pop().unwrap_or(Err(Code::Unknown)));
@@ -140,6 +149,8 @@ impl KafkaTarget {
                 if let Some(bytes) = value("max.message.bytes").and_then(|v| v.parse().ok()) {
                     settings.max_message_bytes = bytes;
                 }
+                settings.max_timestamp_ahead_ms =
+                    value(TIMESTAMP_AHEAD).and_then(|v| v.parse().ok());
                 settings.compacted =
                     value("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
             }
@@ -188,7 +199,11 @@ impl KafkaTarget {
         };
         let like = self.settings(admin, like)?;
         let bytes = (like.max_message_bytes + ENVELOPE).to_string();
-        self.create(admin, topic, like.partitions, &[("max.message.bytes", &bytes)])
+        let mut settings = vec![("max.message.bytes", bytes.as_str())];
+        // Output records carry the timestamps of input records: what one takes, the other must.
+        let ahead = like.max_timestamp_ahead_ms.map(|ahead| ahead.to_string());
+        settings.extend(ahead.as_deref().map(|ahead| (TIMESTAMP_AHEAD, ahead)));
+        self.create(admin, topic, like.partitions, &settings)
     }
 
     /// Small segments and eager cleaning: the topic is read from its first record at every start,

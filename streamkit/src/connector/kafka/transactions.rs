@@ -18,6 +18,7 @@ use super::fault::{Fault, fail, fault, lacks};
 use super::native;
 use super::observer::Observer;
 use super::record::ProducerRecord;
+use super::target::TIMESTAMP_AHEAD;
 use crate::connector::Commit;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
@@ -184,6 +185,14 @@ impl Transactions {
         let error = KafkaError::MessageProduction(lost.code);
         if matches!(lost.code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) {
             return Err(self.too_large(&lost.topic, lost.bytes).because(error));
+        }
+        if lost.code == Code::InvalidTimestamp {
+            return Err(Error::user(format!(
+                "topic {} does not take the timestamp of a record, which is that of its input \
+                 record: set the topic's {TIMESTAMP_AHEAD} to what the input topic has",
+                lost.topic
+            ))
+            .because(error));
         }
         let what = format!("write to topic {} partition {}", lost.topic, lost.partition);
         Err(self.fail(&what, error))
