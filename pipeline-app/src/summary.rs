@@ -13,6 +13,7 @@ use streamkit::time::{Clock as _, SystemClock};
 use streamkit::{JobHandle, JobState};
 
 use crate::config::Config;
+use crate::job::JOB;
 use crate::snapshot::{Snapshot, Time, word};
 use crate::status::lines::{OUTPUTS, rows, with_parts};
 use crate::text::{about, bytes, number};
@@ -34,10 +35,9 @@ pub struct Run {
 impl Run {
     /// To be called before the job is started: whether it has run before can be seen then only.
     pub fn prepare(config: &Config) -> Self {
-        let mut entries = std::fs::read_dir(&config.checkpoint_path).into_iter().flatten();
         Self {
             clock: SystemClock::new(),
-            fresh: entries.next().is_none(),
+            fresh: !config.checkpoint_path.join(JOB).exists(),
             read_before: Arc::new(AtomicU64::new(0)),
         }
     }

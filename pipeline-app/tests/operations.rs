@@ -164,6 +164,17 @@ fn get(port: u16, path: &str) -> Option<String> {
     Some(answer)
 }
 
+/// The lock in the checkpoint folder was once taken for an earlier run.
+#[test]
+fn a_first_run_says_how_much_it_has_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/web_activity.jsonl.gz");
+    let args = ["--input", input, "--until-end", "--ui-bind", "off"];
+    let (good, said) = run(folder.path(), &args);
+    assert!(good && said.contains(": 10,000 records read, "), "{said}");
+    assert!(!said.contains("since the job began"), "{said}");
+}
+
 #[test]
 fn f88_a_second_process_names_the_first_and_leaves_it_alone() {
     let folder = tempfile::tempdir().unwrap();
