@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn f12_what_would_move_the_cursor_is_escaped() {
+    fn f24_what_would_move_the_cursor_is_escaped() {
         let text = escaped("a\u{1b}[2J\u{202e}ä\n\0".as_bytes());
         assert_eq!(text, "a\\u{1b}[2J\\u{202e}ä\\n\\u{0}");
         assert_eq!(escaped(b"\xff{\xc3"), "\\xff{\\xc3");
