@@ -67,6 +67,8 @@ mod armed {
         "recovery.sinks_started",
         // A record.
         "source.batch_sent",
+        "catch_up.opened",
+        "catch_up.sent",
         "keyed.fired",
         // A checkpoint, a fact.
         "coordinator.barrier_sent",

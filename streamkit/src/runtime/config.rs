@@ -80,6 +80,8 @@ pub struct RunConfig {
     pub(crate) max_dead_letters: Option<f64>,
     pub(crate) discover_every: Option<Duration>,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) detach_after: Duration,
+    pub(crate) catch_up_beyond: u64,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -122,6 +124,8 @@ impl RunConfig {
             max_dead_letters: None,
             discover_every: Some(seconds(5)),
             shutdown_timeout: seconds(30),
+            detach_after: seconds(10),
+            catch_up_beyond: 100_000,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -262,6 +266,26 @@ impl RunConfig {
     #[must_use]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long a sink behind stateless steps may be stuck in one write or commit, trying again
+    /// included, with its queue full, before the job goes on without it. It gets what it lacks from the source when
+    /// it is back; so the source must keep its records for as long as a target may be down. Until then
+    /// the job waits for it, as it always does for a sink that is merely slow, and for one behind
+    /// windows. Default: 10 s.
+    #[must_use]
+    pub fn detach_after(mut self, time: Duration) -> Self {
+        self.detach_after = time;
+        self
+    }
+
+    /// At the start, a sink behind stateless steps may be this many records of a split behind the
+    /// checkpoint, and the job begins where it is. One that is further behind gets what it lacks by a
+    /// reader of its own, while everything else goes on. Default: 100,000.
+    #[must_use]
+    pub fn catch_up_beyond(mut self, records: u64) -> Self {
+        self.catch_up_beyond = records;
         self
     }
 

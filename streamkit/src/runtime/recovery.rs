@@ -120,19 +120,33 @@ pub(crate) struct SplitFacts<'a> {
     pub(crate) floors: Vec<(u64, Timestamp)>,
     pub(crate) given_up: BTreeMap<u64, String>,
     pub(crate) end: Option<u64>,
+    /// So many records a sink may be behind the checkpoint without a reader of its own.
+    pub(crate) near: u64,
 }
 
-/// Rule D5: the reader starts at the lowest of the checkpoint and the sinks, and no batch straddles
-/// a position of any of them.
-pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
-    let SplitFacts { split, start, entry, sinks, floors, given_up, end } = facts;
+/// Where a sink goes on with a split: what it has, or else the start of the data.
+pub(crate) fn sink_position(
+    split: &SplitId,
+    start: u64,
+    has: Option<&BTreeMap<SplitId, Position>>,
+) -> Position {
     let at_start = Position { next: start, ..Position::default() };
-    let of_sink = |has: &Option<&BTreeMap<SplitId, Position>>| {
-        has.and_then(|has| has.get(&split.id).copied()).unwrap_or(at_start)
+    has.and_then(|has| has.get(split).copied()).unwrap_or(at_start)
+}
+
+/// Rule D5: the reader starts at the lowest of the checkpoint and the sinks that are near it, and no
+/// portion straddles a position of any of them. Sinks that are further behind get a reader of their
+/// own.
+pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
+    let SplitFacts { split, start, entry, sinks, floors, given_up, end, near } = facts;
+    let checkpoint = match entry {
+        Some(entry) => entry.position,
+        None => Position { next: start, ..Position::default() },
     };
-    let checkpoint = entry.map_or(at_start, |entry| entry.position);
-    let all: Vec<Position> = sinks.iter().map(of_sink).chain(std::iter::once(checkpoint)).collect();
-    let from = all.iter().copied().min_by_key(|at| at.next).unwrap_or(checkpoint);
+    let of_sinks = sinks.iter().map(|has| sink_position(&split.id, start, *has));
+    let all: Vec<Position> = of_sinks.chain(std::iter::once(checkpoint)).collect();
+    let is_near = |at: &&Position| at.next.saturating_add(near) >= checkpoint.next;
+    let from = all.iter().filter(is_near).copied().min_by_key(|at| at.next).unwrap_or(checkpoint);
     let mut cuts: Vec<u64> = all.iter().map(|at| at.next).filter(|at| *at > from.next).collect();
     cuts.sort_unstable();
     cuts.dedup();
@@ -278,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn d5_the_reader_starts_at_the_lowest_position_and_cuts_at_the_others() {
+    fn d5_the_reader_starts_at_the_lowest_position_that_is_near_and_cuts_at_the_others() {
         let entry = SplitEntry {
             split: split("a"),
             position: position(50),
@@ -287,9 +301,8 @@ mod tests {
         };
         let lake = BTreeMap::from([(SplitId::new("a"), position(20))]);
         let topic = BTreeMap::from([(SplitId::new("a"), position(70))]);
-        let plan = plan_split(
-            0,
-            SplitFacts {
+        let plan = |near| {
+            let facts = SplitFacts {
                 split: split("a"),
                 start: 0,
                 entry: Some(&entry),
@@ -297,12 +310,13 @@ mod tests {
                 floors: vec![],
                 given_up: BTreeMap::new(),
                 end: None,
-            },
-        );
-        assert_eq!(
-            (plan.from, plan.cuts, plan.restored),
-            (position(20), vec![50, 70], position(50))
-        );
+                near,
+            };
+            let plan = plan_split(0, facts);
+            (plan.from, plan.cuts, plan.restored)
+        };
+        assert_eq!(plan(30), (position(20), vec![50, 70], position(50)));
+        assert_eq!(plan(29), (position(50), vec![70], position(50)), "it has a reader of its own");
     }
 
     #[test]
