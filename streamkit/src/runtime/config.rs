@@ -73,6 +73,7 @@ pub struct RunConfig {
     pub(crate) take_over: bool,
     pub(crate) rebuild: bool,
     pub(crate) accept_gap: BTreeSet<String>,
+    pub(crate) backfill: BTreeSet<String>,
     pub(crate) allow_dropped_state: BTreeSet<String>,
     pub(crate) instance: String,
     pub(crate) queue: usize,
@@ -117,6 +118,7 @@ impl RunConfig {
             take_over: false,
             rebuild: false,
             accept_gap: BTreeSet::new(),
+            backfill: BTreeSet::new(),
             allow_dropped_state: BTreeSet::new(),
             instance: "0".to_owned(),
             queue: 128,
@@ -200,6 +202,16 @@ impl RunConfig {
     #[must_use]
     pub fn accept_gap(mut self, sink: impl Into<String>) -> Self {
         self.accept_gap.insert(sink.into());
+        self
+    }
+
+    /// Fills a sink behind stateless steps from the first record of every split on, if it is new to
+    /// the job or its target was emptied; everything else goes on meanwhile. Without this a new sink
+    /// starts at the checkpoint. The source must still have these records. Can be said for several
+    /// sinks; for one that has begun already it means nothing.
+    #[must_use]
+    pub fn backfill(mut self, sink: impl Into<String>) -> Self {
+        self.backfill.insert(sink.into());
         self
     }
 

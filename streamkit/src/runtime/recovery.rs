@@ -196,7 +196,7 @@ pub(crate) fn reopening(closed: Timestamp, splits: &[(SplitId, u64, Option<u64>)
 /// Refuses a sink whose target was emptied, or is another one (rule D6).
 pub(crate) fn lost_progress(job: &str, sink: &str, checkpoint: u64) -> Error {
     Error::user(format!(
-        "the sink {sink} of job {job} has no progress in its target, although checkpoint {checkpoint} says that it had committed: the target was emptied, or it is another one. Point the sink to its target, or restore it. To go on without what it had: --accept-gap \"{sink}\" (RunConfig::accept_gap); to fill a new one from the start, choose another job name"
+        "the sink {sink} of job {job} has no progress in its target, although checkpoint {checkpoint} says that it had committed: the target was emptied, or it is another one. Point the sink to its target, or restore it. To go on without what it had: --accept-gap \"{sink}\" (RunConfig::accept_gap). To fill it from the first record on, if it is not behind windows: --backfill \"{sink}\" (RunConfig::backfill); otherwise choose another job name"
     ))
 }
 
@@ -219,6 +219,15 @@ pub(crate) fn cut_start(split: &SplitId, start: u64, first: u64) -> Error {
 pub(crate) fn kept_by_rebuild(facts: Vec<Fact>) -> Vec<Fact> {
     let about_state = |fact: &Fact| matches!(fact, Fact::Begins { .. } | Fact::Adopted { .. });
     facts.into_iter().filter(|fact| !about_state(fact)).collect()
+}
+
+/// Rule D12: where a sink that is new to the job begins: at its checkpoint, or with the first records.
+pub(crate) fn adopted_at(checkpoint: &Manifest, backfill: bool) -> BTreeMap<SplitId, Position> {
+    let at = |entry: &SplitEntry| match backfill {
+        true => Position { next: entry.start, ..Position::default() },
+        false => entry.position,
+    };
+    checkpoint.splits.iter().map(|entry| (entry.split.id.clone(), at(entry))).collect()
 }
 
 /// The last adoption of a sink: by which checkpoint, and from where it goes on.

@@ -61,7 +61,7 @@ impl Coordinator {
         plan.validate()?;
         let started = config.clock.elapsed();
         let steps = plan.fingerprint();
-        let mut found = recover(&mut plan, &steps, &job, &config, runtime)?;
+        let mut found = recover(&mut plan, &steps, &job, &config, &outside, runtime)?;
         let mut facts = Facts::of(&found.recovered.facts);
         let mut splits = find_splits(&plan.sources, &mut found, &mut facts, &config)?;
         failpoint("recovery.facts_appended");
