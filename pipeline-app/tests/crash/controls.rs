@@ -55,6 +55,8 @@ const CONTROLS: &[Control] = &[
         ..of("ticks.withheld", Mode::Embedded)
     },
     Control {
+        // A checkpoint that cannot be written would end the program.
+        checkpoints: "10m",
         fate: Some(|after| Fate::DiskFull(after, Duration::from_secs(1))),
         ..of("lake.waits_for_room", Mode::Embedded)
     },

@@ -28,7 +28,7 @@ pub enum Fate {
     /// Stands still after this time; a second process takes over, and then the first one goes on.
     TakenOver(Duration),
     /// After the first time the network to a service fails again and again for the second one,
-    /// and after a moment of peace the program is killed.
+    /// and after a moment of peace the program is stopped, by SIGTERM.
     Network(Server, Duration, Duration),
     /// A service is killed after this time, and started again.
     Outage(Server, Duration),
@@ -136,9 +136,12 @@ pub fn all_failpoints(
     };
     let mut jobs: Vec<Fates> = vec![];
     let mut middle = middle.into_iter().peekable();
-    while middle.peek().is_some() || (jobs.len() as u64) < visits {
+    loop {
         let all = (jobs.len() as u64) < visits;
         let (mut running, draining) = (once(FIRST, all), once(LAST, all));
+        if running.is_empty() && draining.is_empty() && middle.peek().is_none() {
+            return jobs;
+        }
         while running.len() < runs
             && let Some(group) = middle.next()
         {
@@ -149,7 +152,6 @@ pub fn all_failpoints(
         }
         jobs.push(Fates { running, draining });
     }
-    jobs
 }
 
 /// A compaction is a process of its own, so what ends at its steps is that one.

@@ -109,7 +109,9 @@ impl Life<'_> {
                 tally.fate("connections cut at once", cuts);
                 gives_up = true;
                 feed.until(after + long + 2 * second, &mut self.place, &mut app);
-                app.kill()
+                // No kill, so that all that is wrong then is the network's fault.
+                app.signal("-TERM");
+                app.wait()?
             }
             Fate::Outage(server, after) => {
                 feed.until(after, &mut self.place, &mut app);
@@ -130,14 +132,18 @@ impl Life<'_> {
             }
             Fate::Compaction(after, ending) => {
                 feed.until(after, &mut self.place, &mut app);
-                while !self.place.has_files_to_merge()
-                    && app.ended().is_none()
-                    && feed.elapsed() < reach(self.plan.mode)
-                {
+                // One that is to reach a step needs small files of one date.
+                let patience = match ending {
+                    Ending::At(_) => reach(self.plan.mode),
+                    Ending::Killed(_) => after + second,
+                };
+                let mut done = false;
+                while !done && app.ended().is_none() && feed.elapsed() < patience {
                     feed.until(feed.elapsed() + second / 20, &mut self.place, &mut app);
+                    done = self.place.has_files_to_merge() && self.compact(ending, tally)?;
                 }
-                if self.place.has_files_to_merge() || matches!(ending, Ending::At(_)) {
-                    self.compact(ending, tally)?;
+                if let Ending::At(name) = ending {
+                    tally.aimed_at(name, done);
                 }
                 feed.until(feed.elapsed() + second / 5, &mut self.place, &mut app);
                 app.kill()
@@ -150,8 +156,12 @@ impl Life<'_> {
             Ended::Signal(6) if matches!(fate, Fate::Failpoint(..)) => {}
             Ended::Code(0) if draining => {}
             // SIGTERM before there is anybody to hear it.
-            Ended::Signal(15) if matches!(fate, Fate::Stop(_)) => tally.stops += 1,
-            Ended::Code(0) if matches!(fate, Fate::Stop(_) | Fate::Failpoint(..)) => {
+            Ended::Signal(15) if matches!(fate, Fate::Stop(_) | Fate::Network(..)) => {
+                tally.stops += 1
+            }
+            Ended::Code(0)
+                if matches!(fate, Fate::Stop(_) | Fate::Failpoint(..) | Fate::Network(..)) =>
+            {
                 tally.stops += 1;
             }
             // What a service could not do may end the program; the next run goes on.
@@ -195,8 +205,9 @@ impl Life<'_> {
         Ok(ended)
     }
 
-    /// A compaction beside the program, which is killed, or gets to its end.
-    fn compact(&mut self, ending: Ending, tally: &mut Tally) -> Result<(), String> {
+    /// A compaction beside the program, which is killed, or gets to its end. Whether it came to what
+    /// was to end it.
+    fn compact(&mut self, ending: Ending, tally: &mut Tally) -> Result<bool, String> {
         let mut env = self.plan.env.clone();
         if let Ending::At(name) = ending {
             env.push(("STREAMKIT_FAILPOINT".to_owned(), format!("{name}:1")));
@@ -215,15 +226,15 @@ impl Life<'_> {
             }
         };
         match (ending, ended) {
-            (Ending::At(name), Ended::Code(0) | Ended::Signal(6)) => {
-                tally.aimed_at(name, ended.at_failpoint());
-            }
+            (Ending::At(_), Ended::Signal(6)) => {}
+            // There was nothing to merge.
+            (Ending::At(_), Ended::Code(0)) => return Ok(false),
             (Ending::Killed(_), Ended::Signal(9)) => tally.fate("compaction killed at random", 1),
             (Ending::Killed(_), Ended::Code(0)) => tally.fate("compaction that was done", 1),
             (_, ended) => {
                 return Err(format!("compaction: {ended:?}: {}", tool.last_words()));
             }
         }
-        Ok(())
+        Ok(true)
     }
 }

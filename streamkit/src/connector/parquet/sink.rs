@@ -355,7 +355,7 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
             let behind = open.parts.values().any(|open| open.part.is_behind());
             behind
                 || !open.finished.is_empty()
-                || bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 11)
+                || bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 9)
                 || open.parts.len() + open.closed.len() >= MAX_FILES
         })
     }
