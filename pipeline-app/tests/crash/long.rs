@@ -92,7 +92,8 @@ impl Asked {
 pub fn run() -> bool {
     let asked = Asked::read();
     // All modes, whatever happens in one of them.
-    asked_modes().iter().fold(true, |right, &mode| run_mode(&asked, mode) && right)
+    let right: Vec<bool> = asked_modes().iter().map(|&mode| run_mode(&asked, mode)).collect();
+    !right.contains(&false)
 }
 
 fn run_mode(asked: &Asked, mode: Mode) -> bool {
