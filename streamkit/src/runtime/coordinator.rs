@@ -321,7 +321,13 @@ impl Coordinator {
         match barrier.kind {
             BarrierKind::Tick => Ok(()),
             BarrierKind::Checkpoint { .. } => {
-                self.write_checkpoint(&barrier, since)?;
+                match self.write_checkpoint(&barrier, since) {
+                    // No result waits for it, and the next one is a base, which needs nothing of it.
+                    Err(error) if error.is_retriable() && self.stage == Stage::Running => {
+                        tracing::warn!(%error, "no checkpoint was written; the next one is due as ever");
+                    }
+                    written => written?,
+                }
                 if self.stage == Stage::LastCheckpoint {
                     self.stage = Stage::Ending { since: now };
                     self.send(&Control::End)?;
