@@ -44,6 +44,11 @@ pub fn block(job: &Snapshot, around: &Around) -> Vec<String> {
     }
     lines.push(format!("  late        {}", with_parts(&job.late)));
     lines.push(format!("  dead        {}", with_parts(&job.dead_letters)));
+    // Something is wrong with a table then: no line while there is nothing to say.
+    let rejected = job.rejected();
+    if !rejected.is_empty() {
+        lines.push(format!("  rejected    {}", with_parts(&rejected)));
+    }
     if let Some(checkpoint) = &job.checkpoint {
         lines.push(format!(
             "  checkpoint  {} made {} ago in {}, {}",
@@ -207,6 +212,10 @@ mod tests {
             "  checkpoint  7 made 4.0 s ago in 85 ms, 1.5 kB",
         ];
         assert_eq!(block(&job, &around), expected);
+
+        job.sinks[1].rejected = 2;
+        assert_eq!(block(&job, &around)[8], "  rejected    2 (page_view_counts 2)");
+        job.sinks[1].rejected = 0;
 
         job.back_pressured = 1;
         job.sinks[0].trouble = Some("disk full".into());
