@@ -19,9 +19,10 @@ use streamkit::operator::{Operator, Output};
 use streamkit::prelude::*;
 use streamkit::{Batch, Result, Split, SplitId};
 
-/// The numbers from 7 to before `end`, as one split. A record's position is the number itself.
-struct Numbers {
-    end: u64,
+/// Numbers as one split. A record's position is the number itself.
+pub struct Numbers {
+    /// They are those from 7 to before this one.
+    pub end: u64,
 }
 
 impl Source for Numbers {
@@ -91,7 +92,14 @@ impl Operator<u64> for Factorize {
 /// A target that outlives a run. Rows and progress change under one lock, in one step: that is
 /// all it takes for every row to be there exactly once, whatever is interrupted when.
 #[derive(Clone, Default)]
-struct Shelf(Arc<Mutex<(Vec<String>, Option<Progress>)>>);
+pub struct Shelf(Arc<Mutex<(Vec<String>, Option<Progress>)>>);
+
+impl Shelf {
+    /// The rows that are there; they are taken off.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().expect("no panic under this lock").0)
+    }
+}
 
 impl Sink<String> for Shelf {
     fn describe(&self) -> String {
@@ -128,19 +136,23 @@ impl SinkWriter<String> for Writer {
     }
 }
 
+/// The job, from any source of numbers into any sink.
+pub fn job(numbers: impl Source<Item = u64>, out: impl Sink<String>) -> Job {
+    let job = Job::new("factors");
+    let time = WatermarkStrategy::monotonous(|n: &u64| Timestamp::from_micros(*n as i64));
+    job.source("numbers", numbers, time).apply(Factorize).sink("shelf", out);
+    job
+}
+
 /// What `main` prints.
 pub async fn run() -> Result<String, Box<dyn Error>> {
     let (shelf, checkpoints) = (Shelf::default(), Checkpoints::shared());
     let mut printed = String::new();
     for (which, end) in [("first", 13), ("second", 17)] {
-        let job = Job::new("factors");
-        let time = WatermarkStrategy::monotonous(|n: &u64| Timestamp::from_micros(*n as i64));
-        job.source("numbers", Numbers { end }, time).apply(Factorize).sink("shelf", shelf.clone());
         // The second run goes on where the first one stopped: it reads from 13.
         let config = RunConfig::new().checkpoints(checkpoints.clone()).at_end(InputEnd::KeepOpen);
-        job.run(config).await?;
-        let rows = std::mem::take(&mut shelf.0.lock().expect("no panic under this lock").0);
-        printed += &format!("{which} run, to {end}:{}\n", rows.concat());
+        job(Numbers { end }, shelf.clone()).run(config).await?;
+        printed += &format!("{which} run, to {end}:{}\n", shelf.take().concat());
     }
     Ok(printed)
 }

@@ -37,34 +37,48 @@ impl Decode for Json {
     }
 }
 
-/// What `main` prints.
-pub async fn run() -> Result<String, Box<dyn Error>> {
-    let lines = [
+/// The lines of a file or the records of a topic.
+pub fn lines() -> Vec<RawRecord> {
+    raw(&[
         r#"{"second": 10, "paid": 20}"#,
         r#"{"second": 50, "paid": 10}"#,
         r#"{"second": 51"#,
         r#"{"second": 300, "paid": 7}"#,
         r#"{"paid": 3 }"#,
         r#"{"second": 20, "paid": 99}"#, // behind the watermark, which is at 300 - 60
-    ];
-    let out = Collect::new();
+    ])
+}
 
+/// The job, from any source of lines into three sinks.
+pub fn job(
+    lines: impl Source<Item = RawRecord>,
+    results: impl Sink<String>,
+    late_orders: impl Sink<String>,
+    dead_letters: impl Sink<String>,
+) -> Job {
     let job = Job::new("orders");
     let time = WatermarkStrategy::bounded_out_of_orderness(minutes(1), |order: &Order| {
         Timestamp::from_micros(order.second * 1_000_000)
     });
-    let orders = job.source("orders", Memory::new(raw(&lines)).decode(Json), time);
+    let orders = job.source("orders", lines.decode(Json), time);
     let paid = orders
         .window_all(Tumbling::of(minutes(1)))
         .aggregate("paid per minute", sum(|order: &Order| order.paid));
     paid.map(|row| format!("paid in {}: {}\n", minute(row.window.start), row.value))
-        .sink("results", out.clone());
+        .sink("results", results);
     paid.late()
         .map(|late| format!("late for {}: {}\n", minute(late.event_time), late.record.paid))
-        .sink("late orders", out.clone());
+        .sink("late orders", late_orders);
     let dead = orders.dead_letters();
     dead.map(|dead| format!("dead letter {}: {}, {}\n", dead.offset, dead.reason, dead.error))
-        .sink("dead letters", out.clone());
+        .sink("dead letters", dead_letters);
+    job
+}
+
+/// What `main` prints.
+pub async fn run() -> Result<String, Box<dyn Error>> {
+    let out = Collect::new();
+    let job = job(Memory::new(lines()), out.clone(), out.clone(), out.clone());
     job.run(RunConfig::new().at_end(InputEnd::Close)).await?;
 
     // Three sinks wrote to one target, each when it had something.

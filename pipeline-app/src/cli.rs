@@ -260,6 +260,12 @@ pub struct RunArgs {
     /// Part of the records that may be dead letters before the job stops, or off [MAX_DEAD_LETTERS, off]
     #[arg(long, value_name = "PART")]
     pub max_dead_letters: Option<String>,
+    /// What to do with a row that PostgreSQL refuses: reject (into a table) or stop [ON_REJECT, reject]
+    #[arg(long, value_name = "WHAT")]
+    pub on_reject: Option<String>,
+    /// Rows of a table that PostgreSQL may refuse before the job stops, or off [MAX_REJECTS, off]
+    #[arg(long, value_name = "ROWS")]
+    pub max_rejects: Option<String>,
     /// How often open windows are written, or off [RUNNING_VALUES, 2s]
     #[arg(long, value_name = "TIME")]
     pub running_values: Option<String>,
@@ -445,6 +451,8 @@ impl RunArgs {
             ("max_future", self.max_future.clone()),
             ("idle_timeout", self.idle_timeout.clone()),
             ("max_dead_letters", self.max_dead_letters.clone()),
+            ("on_reject", self.on_reject.clone()),
+            ("max_rejects", self.max_rejects.clone()),
             ("running_values", self.running_values.clone()),
             ("checkpoint_interval", self.checkpoint_interval.clone()),
             ("detach_after", self.detach_after.clone()),

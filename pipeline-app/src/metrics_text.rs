@@ -152,6 +152,14 @@ fn sinks(text: &mut Text, job: &Snapshot) {
     for sink in &job.sinks {
         text.sample(&[("sink", &sink.name)], sink.rows);
     }
+    text.family(
+        "streamkit_sink_rejected_rows_total",
+        "counter",
+        "Of those, rows that the target has refused, and that were put aside.",
+    );
+    for sink in &job.sinks {
+        text.sample(&[("sink", &sink.name)], sink.rejected);
+    }
     text.family("streamkit_sink_pending_rows", "gauge", "Rows written and not committed.");
     for sink in &job.sinks {
         text.sample(&[("sink", &sink.name)], sink.pending_rows);
@@ -262,7 +270,12 @@ mod tests {
             late: [("page_view_counts".into(), 1)].into(),
             watermark: Time::known(Timestamp::from_micros(1_767_225_600_000_000)),
             splits: vec![Split { split: "a/b/3".into(), lag: Some(7), ..Split::default() }],
-            sinks: vec![Sink { name: "odd \"name\"\\".into(), rows: 4, ..Sink::default() }],
+            sinks: vec![Sink {
+                name: "odd \"name\"\\".into(),
+                rows: 4,
+                rejected: 3,
+                ..Sink::default()
+            }],
             checkpoint: Some(Checkpoint {
                 age: Duration::from_millis(1_500),
                 ..Default::default()
@@ -281,6 +294,7 @@ mod tests {
             "streamkit_watermark_lag_seconds{operator=\"activity\"} 2.5",
             "streamkit_kafka_consumer_lag{topic=\"a/b\",partition=\"3\"} 7",
             "streamkit_sink_rows_total{sink=\"odd \\\"name\\\"\\\\\"} 4",
+            "streamkit_sink_rejected_rows_total{sink=\"odd \\\"name\\\"\\\\\"} 3",
             "streamkit_checkpoint_age_seconds 1.5",
             "process_resident_memory_bytes 5",
         ] {

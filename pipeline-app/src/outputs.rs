@@ -9,7 +9,7 @@ use streamkit::connector::kafka::{KafkaSink, ProducerRecord};
 use streamkit::connector::parquet::LakeSink;
 use streamkit::connector::postgres::{PostgresConfig, PostgresSink};
 use streamkit::connector::sqlite::{SqliteDatabase, SqliteSink};
-use streamkit::connector::{DeadLetter, Sink};
+use streamkit::connector::{DeadLetter, Sink, TableRow};
 use streamkit::prelude::LateRecord;
 use streamkit::time::{Timestamp, minutes, seconds};
 
@@ -37,7 +37,7 @@ pub async fn outputs(config: &Config) -> Result<Outputs> {
     };
     if config.outputs.tables {
         match &config.database_url {
-            Some(url) => postgres(url.expose(), &mut outputs).await?,
+            Some(url) => postgres(url.expose(), config, &mut outputs).await?,
             None => sqlite(&config.data_dir.join("stream_data.db"), &mut outputs)?,
         }
     }
@@ -51,16 +51,20 @@ pub async fn outputs(config: &Config) -> Result<Outputs> {
     Ok(outputs)
 }
 
-async fn postgres(url: &str, outputs: &mut Outputs) -> Result<()> {
-    let config = PostgresConfig::new(url).context("DATABASE_URL cannot be used")?;
-    config
+async fn postgres(url: &str, config: &Config, outputs: &mut Outputs) -> Result<()> {
+    let database = PostgresConfig::new(url).context("DATABASE_URL cannot be used")?;
+    database
         .ensure_schema(&TABLES, INIT_DB)
         .await
         .context("the tables of init-db.sql cannot be made in DATABASE_URL")?;
-    outputs.page_view_counts = Some(Box::new(PostgresSink::new(&config)));
-    outputs.active_users = Some(Box::new(PostgresSink::new(&config)));
-    outputs.user_sessions = Some(Box::new(PostgresSink::new(&config)));
+    outputs.page_view_counts = Some(Box::new(table(&database, config)));
+    outputs.active_users = Some(Box::new(table(&database, config)));
+    outputs.user_sessions = Some(Box::new(table(&database, config)));
     Ok(())
+}
+
+fn table<T: TableRow>(database: &PostgresConfig, config: &Config) -> PostgresSink<T> {
+    PostgresSink::new(database).on_reject(config.on_reject).max_rejects(config.max_rejects)
 }
 
 fn sqlite(path: &Path, outputs: &mut Outputs) -> Result<()> {

@@ -90,6 +90,8 @@ pub struct Sink {
     pub target: String,
     /// Final rows committed since the job began.
     pub rows: u64,
+    /// Of those, rows that the target has refused, and that were put aside.
+    pub rejected: u64,
     /// Commits in this run.
     pub commits: u64,
     /// Every final result up to this time is in.
@@ -189,6 +191,7 @@ impl From<JobProgress> for Snapshot {
             name: sink.name,
             target: sink.target,
             rows: sink.rows,
+            rejected: sink.rejected,
             commits: sink.commits,
             watermark: sink.watermark.and_then(Time::known),
             pending_rows: sink.pending_rows,
@@ -227,6 +230,13 @@ impl Snapshot {
     /// A sink by its name.
     pub fn sink(&self, name: &str) -> Option<&Sink> {
         self.sinks.iter().find(|sink| sink.name == name)
+    }
+
+    /// Rows that their targets have refused, by the names of the tables.
+    pub fn rejected(&self) -> BTreeMap<String, u64> {
+        let refused = self.sinks.iter().filter(|sink| sink.rejected > 0);
+        let table = |name: &str| name.trim_end_matches(" table").to_owned();
+        refused.map(|sink| (table(&sink.name), sink.rejected)).collect()
     }
 
     /// Records that wait to be read, if any split knows.

@@ -84,6 +84,9 @@ struct Json<'a> {
     dead_letters: &'a BTreeMap<String, u64>,
     late: BTreeMap<&'a str, u64>,
     rows: BTreeMap<&'a str, u64>,
+    /// Only if there are any: of the rows, by table, what the database has refused.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    rejected: BTreeMap<String, u64>,
     watermark: Option<Time>,
     wall_seconds: f64,
     events_per_second: f64,
@@ -117,6 +120,7 @@ impl Summary {
             dead_letters: &job.dead_letters,
             late: AGGREGATES.into_iter().map(late).collect(),
             rows: OUTPUTS.into_iter().map(rows).collect(),
+            rejected: job.rejected(),
             watermark: job.watermark,
             wall_seconds: self.wall.as_secs_f64(),
             events_per_second: self.per_second(),
@@ -182,6 +186,11 @@ impl Summary {
             format!("  late         {}", with_parts(&job.late)),
             format!("  rows         {}", rows(job)),
         ];
+        let rejected = job.rejected();
+        if !rejected.is_empty() {
+            let what = with_parts(&rejected);
+            lines.push(format!("  rejected     {what} of those rows, into streamkit_rejects"));
+        }
         let watermark = job.watermark.map_or("none".to_owned(), |time| time.0.to_string());
         lines.push(format!("  watermark    {watermark}"));
         if let Some(peak) = self.peak_memory {
@@ -299,6 +308,17 @@ mod tests {
                         peak memory  12.3 MB\n  \
                         conserved    every one of the 110 records is accounted for\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn refused_rows_are_told_of() {
+        let mut job = job();
+        job.sinks[0].rejected = 4;
+        let summary = Summary::new(job, 0, Duration::ZERO, None);
+        let found: serde_json::Value = serde_json::from_str(&summary.json()).unwrap();
+        assert_eq!(found["rejected"], serde_json::json!({"page_view_counts": 4}));
+        let line = "  rejected     4 (page_view_counts 4) of those rows, into streamkit_rejects\n";
+        assert!(summary.text().contains(line), "{}", summary.text());
     }
 
     #[test]

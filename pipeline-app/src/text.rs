@@ -25,9 +25,16 @@ pub(crate) fn pad(text: &str, width: usize) -> String {
     format!("{text:<width$}")
 }
 
+/// Whether a character would do something else to a terminal than show itself: move the cursor, change
+/// the direction of what follows, or hide.
+pub(crate) fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 /// At most so many characters of a text, on one line; what is cut off is marked by an ellipsis.
 pub(crate) fn shorten(text: &str, width: usize) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean: String = text.chars().map(|c| if is_active(c) { ' ' } else { c }).collect();
     if clean.chars().count() <= width {
         return clean;
     }
@@ -92,6 +99,7 @@ mod tests {
         assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(shorten("abc\ndef", 7), "abc def");
         assert_eq!(shorten("äöüäöü", 4), "äöü…");
+        assert_eq!(shorten("a\u{1b}[2J\u{202e}b", 9), "a [2J b", "F24");
         let time = Timestamp::from_micros(1_767_265_629_000_000);
         assert_eq!((time_of_day(time), hour_and_minute(time)), ("11:07:09".into(), "11:07".into()));
         assert_eq!(time_of_day(Timestamp::MIN), "-");

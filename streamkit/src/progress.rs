@@ -104,6 +104,8 @@ pub struct SinkProgress {
     pub target: String,
     /// Final rows committed since the job began.
     pub rows: u64,
+    /// Of those, rows that the target has refused, and that were put aside.
+    pub rejected: u64,
     /// Commits in this run.
     pub commits: u64,
     /// Every final result up to this time is in, for a sink behind windows.

@@ -8,6 +8,7 @@ mod model;
 use model::{Event, Everything, Role, all_marks, check_conservation, strategy};
 use proptest::prelude::*;
 use streamkit::JobState;
+use streamkit::connector::memory::Collect;
 use streamkit::prelude::*;
 use streamkit::testing::{Fault, Gate, Running, Script, ScriptedSource, run};
 
@@ -173,6 +174,85 @@ fn d5_a_checkpoint_made_while_catching_up_is_where_the_state_is() {
     running.stop().unwrap();
     run(job(&outputs, ScriptedSource::splits(splits.clone())), config()).unwrap();
     outputs.check(&all_marks(&splits));
+}
+
+/// Takes the sinks that `which` names, by a bit each, back to what they had. One that had nothing yet is
+/// left alone: a target that was emptied is refused (rule D6).
+fn roll_back(outputs: &Everything, to: &Everything, which: u16) {
+    fn one<T: Clone>(now: &Collect<T>, then: &Collect<T>, bit: bool) {
+        if bit && !then.rows().is_empty() {
+            now.restore(then);
+        }
+    }
+    let bit = |n: u16| which & (1 << n) != 0;
+    one(&outputs.raw, &to.raw, bit(0));
+    one(&outputs.tumbling, &to.tumbling, bit(1));
+    one(&outputs.tumbling_late, &to.tumbling_late, bit(2));
+    one(&outputs.sliding, &to.sliding, bit(3));
+    one(&outputs.sliding_late, &to.sliding_late, bit(4));
+    one(&outputs.users, &to.users, bit(5));
+    one(&outputs.users_late, &to.users_late, bit(6));
+    one(&outputs.sessions, &to.sessions, bit(7));
+    one(&outputs.sessions_late, &to.sessions_late, bit(8));
+}
+
+fn backup(of: &Everything) -> Everything {
+    Everything {
+        tumbling: of.tumbling.backup(),
+        tumbling_late: of.tumbling_late.backup(),
+        sliding: of.sliding.backup(),
+        sliding_late: of.sliding_late.backup(),
+        users: of.users.backup(),
+        users_late: of.users_late.backup(),
+        sessions: of.sessions.backup(),
+        sessions_late: of.sessions_late.backup(),
+        raw: of.raw.backup(),
+        faults: vec![],
+        poison: None,
+    }
+}
+
+/// Rule D7: runs that end before their time, each followed by sinks that go back to what they had
+/// after an earlier one, so that the state has to come from an older checkpoint; at last, after the
+/// input has been closed.
+fn check_rolled_back(splits: &[Vec<Event>], runs: Vec<(Plan, usize, u16)>, workers: usize) {
+    let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+    let mut backups = vec![];
+    let mut steps = runs.into_iter().map(Some).chain([None, None]).peekable();
+    while let Some(step) = steps.next() {
+        let back = match step {
+            Some((plan, to, which)) => {
+                interrupted(splits, &outputs, &checkpoints, plan);
+                backups.push(backup(&outputs));
+                Some((to, which))
+            }
+            None => {
+                let job = Job::new("restart");
+                let source = ScriptedSource::splits(splits.to_vec());
+                outputs.build(&job.source("events", source, strategy()));
+                let config = RunConfig::new().workers(workers).at_end(InputEnd::Close);
+                run(job, config.checkpoints(checkpoints.clone())).unwrap();
+                outputs.check(&all_marks(splits));
+                steps.peek().map(|_| (0, 0b1_0101_0011))
+            }
+        };
+        if let Some((to, which)) = back {
+            roll_back(&outputs, &backups[to % backups.len()], which);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, max_shrink_time: 20_000, ..Default::default() })]
+
+    #[test]
+    fn d7_sinks_that_were_rolled_back_get_the_same_rows_again(
+        splits in generate::splits(3, 40),
+        runs in proptest::collection::vec((plan(), 0usize..4, 0u16..512), 1..4),
+        workers in 1usize..5,
+    ) {
+        check_rolled_back(&splits, runs, workers);
+    }
 }
 
 proptest! {

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use streamkit::InputEnd;
+use streamkit::connector::postgres::OnReject;
 use streamkit::time::{Clock as _, SystemClock, Timestamp};
 
 use crate::cli::Cli;
@@ -73,6 +74,10 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// The part of the records that may be dead letters; all of them, if `None`.
     pub max_dead_letters: Option<f64>,
+    /// What happens to a row that PostgreSQL refuses.
+    pub on_reject: OnReject,
+    /// How many rows of each table PostgreSQL may refuse; any number, if `None`.
+    pub max_rejects: Option<u64>,
     /// How often running values are written; never, if `None`.
     pub running_values: Option<Duration>,
     /// The time between checkpoints.

@@ -57,6 +57,8 @@ pub const SETTINGS: &[Setting] = &[
     env("max_future", "MAX_FUTURE", Some("1h")),
     env("idle_timeout", "IDLE_TIMEOUT", Some("30s")),
     env("max_dead_letters", "MAX_DEAD_LETTERS", Some("off")),
+    env("on_reject", "ON_REJECT", Some("reject")),
+    env("max_rejects", "MAX_REJECTS", Some("off")),
     env("running_values", "RUNNING_VALUES", Some("2s")),
     env("checkpoint_interval", "CHECKPOINT_INTERVAL", Some("10s")),
     env("detach_after", "DETACH_AFTER", Some("10s")),

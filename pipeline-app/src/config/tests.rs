@@ -66,7 +66,8 @@ fn with_nothing_set_the_defaults_are_those_of_the_documentation() {
     assert_eq!((config.session_max, config.max_future), (minutes(24 * 60), minutes(60)));
     assert_eq!((config.idle_timeout, config.running_values), (Some(seconds(30)), Some(seconds(2))));
     assert_eq!(config.checkpoint_interval, seconds(10));
-    assert_eq!(config.max_dead_letters, None);
+    assert_eq!((config.max_dead_letters, config.max_rejects), (None, None));
+    assert_eq!(config.on_reject, OnReject::Reject);
     assert_eq!(config.ui_bind, Some(([127, 0, 0, 1], 8088).into()));
     assert_eq!(config.outputs, OutputSet { tables: true, lake: true, enriched: true });
     assert_eq!(config.end, InputEnd::Wait);
@@ -149,7 +150,7 @@ fn files_replace_the_source_and_nothing_else() {
 
 #[test]
 fn what_is_wrong_is_named_with_its_place_its_value_and_the_remedy() {
-    let cases: [(&str, &str, &str); 15] = [
+    let cases: [(&str, &str, &str); 18] = [
         ("WATERMARK_DELAY", "5 parsecs", "such as 90s"),
         ("IDLE_TIMEOUT", "x", "or off"),
         ("IDLE_TIMEOUT", "0s", "longer than zero"),
@@ -157,6 +158,9 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_the_remedy() {
         ("RUNNING_VALUES", "30", "30s"),
         ("MAX_DEAD_LETTERS", "100%", "such as 5%"),
         ("MAX_DEAD_LETTERS", "few", "such as 5%"),
+        ("ON_REJECT", "drop", "reject (such a row goes into the table streamkit_rejects) or stop"),
+        ("MAX_REJECTS", "0", "ON_REJECT=stop allows none"),
+        ("MAX_REJECTS", "5%", "a number of rows"),
         ("WORKERS", "257", "from 1 to 256"),
         ("WORKERS", "many", "write a number"),
         ("UI_BIND", "8088", "127.0.0.1:8088"),
@@ -188,6 +192,13 @@ fn what_may_be_off_can_be_off() {
     assert_eq!((config.idle_timeout, config.running_values, config.ui_bind), (None, None, None));
     let config = Set { env: &[("UI_BIND", "localhost:1")], ..Set::default() }.load().unwrap();
     assert_eq!(config.ui_bind, Some(([127, 0, 0, 1], 1).into()));
+}
+
+#[test]
+fn what_happens_to_refused_rows_can_be_said() {
+    let env = [("ON_REJECT", "stop"), ("MAX_REJECTS", "1_000")];
+    let config = Set { env: &env, ..Set::default() }.load().unwrap();
+    assert_eq!((config.on_reject, config.max_rejects), (OnReject::Stop, Some(1_000)));
 }
 
 #[test]

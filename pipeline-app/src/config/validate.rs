@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use streamkit::InputEnd;
-use streamkit::connector::postgres::PostgresConfig;
+use streamkit::connector::postgres::{OnReject, PostgresConfig};
 
 use super::duration;
 use super::generator::generator_options;
@@ -70,6 +70,8 @@ pub fn resolve(layers: &Layers, cli: &Cli, machine: Machine) -> Result<Config> {
         max_future: values.needed("max_future", duration::parse)?,
         idle_timeout: values.duration_or_off("idle_timeout")?,
         max_dead_letters: values.needed("max_dead_letters", dead_letters)?,
+        on_reject: values.needed("on_reject", on_reject)?,
+        max_rejects: values.needed("max_rejects", max_rejects)?,
         running_values: values.duration_or_off("running_values")?,
         checkpoint_interval: values.duration("checkpoint_interval")?,
         detach_after: values.needed("detach_after", duration::parse)?,
@@ -217,6 +219,24 @@ fn dead_letters(text: &str) -> Result<Option<f64>, String> {
     match part {
         Ok(part) if part > 0.0 && part < 1.0 => Ok(Some(part)),
         _ => Err("write a part of all records, such as 5% or 0.05, or off".to_owned()),
+    }
+}
+
+fn on_reject(text: &str) -> Result<OnReject, String> {
+    match text {
+        "reject" => Ok(OnReject::Reject),
+        "stop" => Ok(OnReject::Stop),
+        _ => Err("write reject (such a row goes into the table streamkit_rejects) or stop".into()),
+    }
+}
+
+fn max_rejects(text: &str) -> Result<Option<u64>, String> {
+    if duration::is_off(text) {
+        return Ok(None);
+    }
+    match number(text) {
+        Ok(rows @ 1..) => Ok(Some(rows)),
+        _ => Err("write a number of rows from 1 on, or off; ON_REJECT=stop allows none".into()),
     }
 }
 

@@ -6,7 +6,7 @@ use streamkit::time::{Timestamp, minutes};
 
 use super::last_minute::Figures;
 use crate::snapshot::{Sink, Snapshot, word};
-use crate::text::{about, bytes, hour_and_minute, number, time_of_day};
+use crate::text::{about, bytes, hour_and_minute, number, shorten, time_of_day};
 
 /// The outputs, as sinks are named in the job and as they are called in a status.
 pub(crate) const OUTPUTS: [(&str, &str); 5] = [
@@ -44,6 +44,11 @@ pub fn block(job: &Snapshot, around: &Around) -> Vec<String> {
     }
     lines.push(format!("  late        {}", with_parts(&job.late)));
     lines.push(format!("  dead        {}", with_parts(&job.dead_letters)));
+    // Something is wrong with a table then: no line while there is nothing to say.
+    let rejected = job.rejected();
+    if !rejected.is_empty() {
+        lines.push(format!("  rejected    {}", with_parts(&rejected)));
+    }
     if let Some(checkpoint) = &job.checkpoint {
         lines.push(format!(
             "  checkpoint  {} made {} ago in {}, {}",
@@ -128,8 +133,11 @@ fn figures_lines(figures: &Figures) -> Vec<String> {
     if let Some(users) = figures.users {
         line.push_str(&format!(", {} active users in 5 minutes", number(users)));
     }
-    let top: Vec<String> =
-        figures.top.iter().map(|(page, n)| format!("{page} {}", number(*n))).collect();
+    let top: Vec<String> = figures
+        .top
+        .iter()
+        .map(|(page, n)| format!("{} {}", shorten(page, 40), number(*n)))
+        .collect();
     vec![line, format!("  top pages   {}", top.join(", "))]
 }
 
@@ -163,6 +171,8 @@ pub(crate) fn with_parts(counts: &BTreeMap<String, u64>) -> String {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use crate::text::is_active;
 
     use streamkit::JobState;
 
@@ -223,12 +233,25 @@ mod tests {
         ];
         assert_eq!(block(&job, &around), expected);
 
+        job.sinks[1].rejected = 2;
+        assert_eq!(block(&job, &around)[8], "  rejected    2 (page_view_counts 2)");
+        job.sinks[1].rejected = 0;
+
         job.back_pressured = 1;
         job.sinks[0].trouble = Some("disk full".into());
         let lines = block(&job, &Around { standstill: Some("input quiet".into()), ..around });
         assert!(lines[0].ends_with(", 1 of 2 workers held up"), "{lines:?}");
         assert!(lines[1].ends_with(" (input quiet)"), "{lines:?}");
         assert_eq!(lines[9], "  ! lake: disk full");
+    }
+
+    #[test]
+    fn f24_a_page_cannot_move_the_cursor() {
+        let top = vec![("/a\u{1b}[2J\n\u{202e}".to_owned(), 7), ("/x".repeat(1_000), 1)];
+        let figures = Figures { end: Some(at(605)), top, ..Figures::default() };
+        let lines = block(&Snapshot::default(), &Around { figures, ..Around::default() });
+        assert!(!lines.iter().any(|line| line.chars().any(is_active)), "{lines:?}");
+        assert!(lines.iter().all(|line| line.chars().count() < 120), "{lines:?}");
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn log(job: &Snapshot, around: &Around) {
         watermark = job.watermark.map(|time| time.0.to_string()),
         late = job.late.values().sum::<u64>(),
         dead_letters = job.dead_letters.values().sum::<u64>(),
+        rejected = Some(job.rejected().values().sum::<u64>()).filter(|n| *n > 0),
         checkpoint = job.checkpoint.map(|checkpoint| checkpoint.number),
         standstill = around.standstill.as_deref(),
         "rows: {}",

@@ -110,14 +110,14 @@ impl<T> Clone for Collect<T> {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Target<T> {
     rows: Vec<(T, Timestamp)>,
     running: Vec<(T, Timestamp)>,
     stored: BTreeMap<String, Stored>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Stored {
     lineage: String,
     owner: u64,
@@ -151,6 +151,19 @@ impl<T: Clone> Collect<T> {
     /// The running values, in the order in which they were committed.
     pub fn running(&self) -> Vec<T> {
         self.lock().running.iter().map(|(value, _)| value.clone()).collect()
+    }
+
+    /// A copy of the target as it is now: rows and the progress that belongs to them.
+    #[must_use]
+    pub fn backup(&self) -> Self {
+        Self { target: Arc::new(Mutex::new(self.lock().clone())) }
+    }
+
+    /// Takes the target back to a copy of it, as a database is that was restored from a backup. No
+    /// job may be writing to it meanwhile.
+    pub fn restore(&self, backup: &Self) {
+        let copy = backup.lock().clone();
+        *self.lock() = copy;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Target<T>> {

@@ -168,4 +168,10 @@ pub trait SinkWriter<T>: Send {
     fn is_full(&self) -> bool {
         false
     }
+
+    /// Final rows that the target has refused since the job began, and that were put aside instead:
+    /// a commit's progress counts them as written.
+    fn rejected(&self) -> u64 {
+        0
+    }
 }

@@ -397,6 +397,7 @@ impl<T: Data> SinkTask<T> {
     fn report(&self, took: Option<Duration>) {
         let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.rows = self.committed.rows;
+        status.rejected = self.writer.rejected();
         status.pending_rows = 0;
         status.trouble = None;
         if let Some(took) = took {

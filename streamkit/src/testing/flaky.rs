@@ -175,4 +175,8 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
     fn is_full(&self) -> bool {
         self.writer.is_full()
     }
+
+    fn rejected(&self) -> u64 {
+        self.writer.rejected()
+    }
 }

@@ -150,6 +150,48 @@ fn f59_stopping_is_a_choice_and_names_the_table() {
 }
 
 #[test]
+fn f59_more_rejects_than_allowed_stop_the_job_and_write_nothing() {
+    let Some(db) = Database::with_views("max_rejects") else { return };
+    db.sql("ALTER TABLE views ADD CHECK (view_count < 10)");
+    let open = |limit| {
+        let mut sink = PostgresSink::<Views>::new(&db.config()).max_rejects(Some(limit));
+        let mut writer = sink.open(&db.context("views")).unwrap();
+        writer.recover(&db.claim()).unwrap();
+        writer
+    };
+    let mut writer = open(2);
+    writer.write(&batch(&[(1, "/a", 1), (1, "/b", 10), (1, "/nul\0", 1)])).unwrap();
+    assert_eq!(writer.commit(&after(3)).unwrap(), Commit::Done, "as many as are allowed");
+    assert_eq!(writer.rejected(), 2);
+    writer.write(&batch(&[(2, "/a", 1)])).unwrap();
+    assert_eq!(writer.commit(&after(4)).unwrap(), Commit::Done, "and what fits goes on");
+    conserved(&db);
+    for (rows, why) in
+        [([(3, "/c", 1), (3, "/d", 11)], "23514"), ([(3, "/c", 1), (3, "\0", 1)], "U+0000")]
+    {
+        writer.write(&batch(&rows)).unwrap();
+        let error = writer.commit(&after(6)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::User, "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("max_rejects = 2") && text.contains("\"views\"") && text.contains(why),
+            "{text}"
+        );
+        assert_eq!(writer.recover(&db.claim()).unwrap(), Some(after(4)));
+        assert_eq!(writer.rejected(), 2);
+        conserved(&db);
+    }
+    drop(writer);
+    // What the job had before counts after a restart, too; a higher limit lets it go on.
+    let mut writer = open(3);
+    assert_eq!(writer.rejected(), 2);
+    writer.write(&batch(&[(3, "/c", 1), (3, "/d", 11)])).unwrap();
+    assert_eq!(writer.commit(&after(6)).unwrap(), Commit::Done);
+    assert_eq!(writer.rejected(), 3);
+    conserved(&db);
+}
+
+#[test]
 fn f63_a_new_column_that_refuses_every_row_is_not_the_rows_fault() {
     let Some(db) = Database::with_views("column") else { return };
     let mut writer = db.writer();

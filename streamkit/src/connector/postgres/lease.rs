@@ -144,13 +144,14 @@ async fn steal(session: &Session, place: Place<'_>, claim: &Claim) -> Result<(),
     Ok(())
 }
 
-/// Makes `owner` the only one who can commit, and reads the progress.
+/// Makes `owner` the only one who can commit, and reads the progress and how many rows it counts as
+/// refused.
 pub(super) async fn claim(
     session: &Session,
     place: Place<'_>,
     claim: &Claim,
     owner: String,
-) -> Result<(Lease, Option<Progress>), Failure> {
+) -> Result<(Lease, Option<Progress>, u64), Failure> {
     // A row without progress stands for no rows: a job of another lineage ended between its claim
     // and its first commit. That is no reason to refuse.
     let sql = format!(
@@ -159,7 +160,7 @@ pub(super) async fn claim(
             SET lineage = EXCLUDED.lineage, owner = EXCLUDED.owner, version = p.version + 1,
                 updated_at = now()
           WHERE p.lineage = EXCLUDED.lineage OR p.progress IS NULL
-         RETURNING version, progress::text",
+         RETURNING version, progress::text, rejected",
         table = place.table
     );
     let doing = format!("cannot claim the sink's progress in {}", place.table);
@@ -171,7 +172,7 @@ pub(super) async fn claim(
     let progress: Option<&str> = row.get(1);
     let progress = progress.map(Progress::from_json).transpose()?;
     let lease = Lease { owner, version: row.get(0), lineage: claim.lineage.clone() };
-    Ok((lease, progress))
+    Ok((lease, progress, u64::try_from(row.get::<_, i64>(2)).unwrap_or(0)))
 }
 
 async fn other_lineage(

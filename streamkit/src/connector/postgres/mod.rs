@@ -66,6 +66,7 @@ pub struct PostgresSink<T> {
     config: PostgresConfig,
     table: Arc<Table<T>>,
     on_reject: OnReject,
+    max_rejects: Option<u64>,
 }
 
 impl<T> fmt::Debug for PostgresSink<T> {
@@ -89,7 +90,8 @@ impl<T: Data> PostgresSink<T> {
     /// A sink for any table: for row types of other crates, or one type in two tables.
     #[must_use]
     pub fn with_table(config: &PostgresConfig, table: Table<T>) -> Self {
-        Self { config: config.clone(), table: Arc::new(table), on_reject: OnReject::default() }
+        let (config, table) = (config.clone(), Arc::new(table));
+        Self { config, table, on_reject: OnReject::default(), max_rejects: None }
     }
 
     /// What happens to a row that the database refuses; unless told, it goes into the table
@@ -97,6 +99,14 @@ impl<T: Data> PostgresSink<T> {
     #[must_use]
     pub fn on_reject(mut self, on_reject: OnReject) -> Self {
         self.on_reject = on_reject;
+        self
+    }
+
+    /// How many rows of this sink may be put aside since the job began; with one more the job stops,
+    /// and nothing of that commit is written. Unless told, there is no limit.
+    #[must_use]
+    pub fn max_rejects(mut self, limit: Option<u64>) -> Self {
+        self.max_rejects = limit;
         self
     }
 }
@@ -115,7 +125,7 @@ impl<T: Data> Sink<T> for PostgresSink<T> {
     fn open(&mut self, context: &SinkContext) -> Result<Box<dyn SinkWriter<T>>> {
         self.table.check()?;
         let table = Arc::clone(&self.table);
-        let writer = Writer::open(self.config.clone(), table, self.on_reject, context.clone())?;
-        Ok(Box::new(writer))
+        let choice = (self.on_reject, self.max_rejects);
+        Ok(Box::new(Writer::open(self.config.clone(), table, choice, context.clone())?))
     }
 }

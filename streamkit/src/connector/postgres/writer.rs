@@ -28,6 +28,9 @@ pub(super) struct Writer<T> {
     context: SinkContext,
     table: Arc<Table<T>>,
     on_reject: OnReject,
+    max_rejects: Option<u64>,
+    /// Rows that have been put aside since the job began, as the progress counts them.
+    rejected: u64,
     rows: Rows<T>,
     /// Rows since the last commit that no table could store.
     refused: Vec<Refused>,
@@ -56,13 +59,15 @@ impl<T: Data> Writer<T> {
     pub(super) fn open(
         config: PostgresConfig,
         table: Arc<Table<T>>,
-        on_reject: OnReject,
+        (on_reject, max_rejects): (OnReject, Option<u64>),
         context: SinkContext,
     ) -> Result<Self> {
         let mut writer = Self {
             config,
             context,
             on_reject,
+            max_rejects,
+            rejected: 0,
             rows: Rows::new(Arc::clone(&table)),
             table,
             refused: vec![],
@@ -80,15 +85,15 @@ impl<T: Data> Writer<T> {
         let name = format!("streamkit/{}", self.context.job);
         let session = Session::open(&self.config, &name).await?;
         session.ensure_schema(&[PROGRESS_TABLE], statement::CREATE_PROGRESS_TABLE).await?;
+        if !schema::has_column(&session, PROGRESS_TABLE, "rejected").await? {
+            session.batch("cannot count refused rows", statement::ADD_REJECTED).await?;
+        }
         failpoint("postgres.connected");
         let target = schema::find(&session, &self.table).await?;
         let progress = schema::place(&session, PROGRESS_TABLE).await?;
         let mut rejects = None;
         if self.on_reject == OnReject::Reject {
             session.ensure_schema(&[REJECTS_TABLE], rejects::CREATE_REJECTS_TABLE).await?;
-            if !schema::has_column(&session, PROGRESS_TABLE, "rejected").await? {
-                session.batch("cannot count refused rows", statement::ADD_REJECTED).await?;
-            }
             rejects = Some(schema::place(&session, REJECTS_TABLE).await?);
         }
         let sql = statement::commit(&progress, &target, &self.table);
@@ -115,13 +120,15 @@ impl<T: Data> Writer<T> {
             failpoint("postgres.locked");
         }
         let owner = random_owner(&self.context.instance);
-        let (lease, progress) = lease::claim(&link.session, place, claim, owner).await?;
+        let (lease, progress, rejected) = lease::claim(&link.session, place, claim, owner).await?;
         failpoint("postgres.claimed");
         self.lease = Some(lease);
+        self.rejected = rejected;
         Ok(progress)
     }
 
-    async fn commit_rows(&self, progress: &Progress) -> Result<(), Failed> {
+    /// Commits, and says how many rows were put aside.
+    async fn commit_rows(&self, progress: &Progress) -> Result<u64, Failed> {
         let (Some(link), Some(lease)) = (&self.link, &self.lease) else {
             return Err(Error::internal("a commit without a successful recover").into());
         };
@@ -144,7 +151,7 @@ impl<T: Data> Writer<T> {
                 Ok(()) => None,
             };
             if refused != Some(Refusal::Row) || link.rejects.is_none() {
-                return tried;
+                return tried.map(|()| 0);
             }
             if chunks.len() > 1 {
                 session.roll_back().await.map_err(Failed::Before)?;
@@ -181,12 +188,13 @@ impl<T: Data> Writer<T> {
         lease: &Lease,
         json: &str,
         chunks: &[&[u32]],
-    ) -> Result<(), Failed> {
+    ) -> Result<u64, Failed> {
         let session = &link.session;
         let run = async |sql: &str| session.batch(sql, sql).await.map_err(Failed::Before);
         // A constraint that waits for the end of the transaction would refuse it as a whole.
         run("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
         let mut refused = self.refused.clone();
+        self.look_at_limit(link, &refused)?;
         let mut why = String::new();
         let mut todo: Vec<_> = chunks.iter().rev().map(|rows| Next::Rows(rows)).collect();
         while let Some(next) = todo.pop() {
@@ -194,6 +202,7 @@ impl<T: Data> Writer<T> {
                 Next::Rows(rows) => rows,
                 Next::Refused(row) => {
                     refused.extend(self.rows.refused(row, &why));
+                    self.look_at_limit(link, &refused)?;
                     continue;
                 }
             };
@@ -218,7 +227,26 @@ impl<T: Data> Writer<T> {
             let (sink, rows, error) = (&self.context.sink, refused.len(), &first.why);
             tracing::warn!(%sink, rows, %error, "the database refuses rows; they go into {rejects}");
         }
-        self.end(link, lease, json).await
+        self.end(link, lease, json).await?;
+        Ok(refused.len() as u64)
+    }
+
+    /// Stops a job too many of whose rows are refused: that is rather a table that does not fit.
+    fn look_at_limit(&self, link: &Link, refused: &[Refused]) -> Result<(), Failed> {
+        let (Some(limit), Some(last)) = (self.max_rejects, refused.last()) else { return Ok(()) };
+        let (table, all) = (&link.target, self.rejected + refused.len() as u64);
+        if all <= limit {
+            return Ok(());
+        }
+        Err(Error::user(format!(
+            "table {table} refuses more rows than max_rejects = {limit} allows: {before} since the \
+             job began, and {now} or more now, of which none is written or put aside yet. The last \
+             one: {why}. If the table is as it should be, raise the limit",
+            before = self.rejected,
+            now = refused.len(),
+            why = last.why,
+        ))
+        .into())
     }
 
     /// Commits an open transaction, and looks whether that is what happened.
@@ -335,8 +363,9 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         let runtime = self.context.runtime.clone();
         runtime.block_on(async {
             let (mut failure, mut deciding) = match self.commit_rows(progress).await {
-                Ok(()) => {
+                Ok(rejected) => {
                     failpoint("postgres.committed");
+                    self.rejected += rejected;
                     self.clear();
                     self.reshaped = false;
                     return Ok(Commit::Done);
@@ -355,6 +384,10 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
             }
             Err(failure.error)
         })
+    }
+
+    fn rejected(&self) -> u64 {
+        self.rejected
     }
 
     fn is_full(&self) -> bool {
