@@ -144,6 +144,7 @@ mod armed {
         ("lines.truncate", "files as topics: a restart leaves the uncommitted tail"),
         ("edge.w", "results up to a sink's W are sent to it again after a restart"),
         ("edge.positions", "records below a sink's position are sent to it again after a restart"),
+        ("edge.gap", "a sink that is being caught up with takes what comes after the gap, too"),
         ("sink.holds_back", "a sink's transaction may hold rows above the W that it writes"),
         ("results.in_checkpoint", "checkpoints leave out results that were not delivered yet"),
         ("state.positions", "keyed state takes records below the checkpoint once more"),

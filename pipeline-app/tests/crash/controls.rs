@@ -65,6 +65,12 @@ const CONTROLS: &[Control] = &[
         ..of("compact.one_step", Mode::Embedded)
     },
     Control { idle: true, ..of("floors.durable", Mode::Embedded) },
+    Control {
+        // From a file, a sink has what it lacks before anything else is read.
+        checkpoints: "20ms",
+        settings: &["--catch-up-beyond=0"],
+        ..of("edge.gap", Mode::Services)
+    },
     Control { steps: &["postgres.before_begin"], ..of("postgres.one_transaction", Mode::Services) },
     Control { steps: &["kafka.before_progress"], ..of("kafka.one_transaction", Mode::Services) },
     Control {

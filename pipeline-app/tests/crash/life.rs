@@ -136,10 +136,17 @@ impl Life<'_> {
         }
         let running = self.random.pick(&["20ms", "200ms", "2s", "off"]);
         let workers = self.random.pick(&["1", "2", "3"]);
+        let mut catch_up = self.random.pick(&["0", "300", "100000"]);
+        if matches!(fate, Some(Fate::Failpoint(name, _)) if name.starts_with("catch_up.")) {
+            catch_up = "0";
+        }
+        let detach = self.random.pick(&["1ms", "10s"]);
         let settings = [
             ("--checkpoint-interval", checkpoints),
             ("--running-values", running),
             ("--workers", workers),
+            ("--catch-up-beyond", catch_up),
+            ("--detach-after", detach),
             // Whether a split was idle is not in the data, so results depend on it.
             ("--idle-timeout", if self.plan.idle { idle_timeout(self.plan.mode) } else { "off" }),
         ];

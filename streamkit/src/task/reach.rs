@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::failpoint::broken;
 use crate::record::Position;
 
 /// The sink is not stuck.
@@ -114,7 +115,8 @@ impl Attachment {
 
     /// Whether the sink takes what begins at this position.
     pub(crate) fn takes(&self, split: u32, first: u64) -> bool {
-        !self.is_detached() && self.reach.position(split).is_none_or(|at| at.next == first)
+        let follows = |at: Position| at.next == first || (at.next < first && broken("edge.gap"));
+        !self.is_detached() && self.reach.position(split).is_none_or(follows)
     }
 
     /// Detaches the sink, or takes it back, as [`detached`] says. Between two portions.
