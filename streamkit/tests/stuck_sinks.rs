@@ -138,6 +138,35 @@ fn d4_checkpoints_are_made_while_a_sink_behind_windows_is_stuck() {
     outputs.check(&all_marks(&splits));
 }
 
+/// A job that has run before waits for a target that is down when it starts, as it would later; and it
+/// can be stopped meanwhile. Of a new job it is an error, since its settings are probably wrong.
+#[test]
+fn f54_a_job_that_has_run_waits_for_a_target_that_is_down_at_its_start() {
+    let (splits, mut outputs) = (splits(), Everything::new());
+    let (gate, checkpoints) = (Gate::new(), Checkpoints::shared());
+    let start = |outputs: &Everything, checkpoints: &Checkpoints| {
+        let source = ScriptedSource::splits(splits.clone());
+        Running::start(job(outputs, source), config(checkpoints))
+    };
+    let poisoned = Everything { poison: Some(1_000_500), ..outputs.clone() };
+    let running = start(&poisoned, &checkpoints);
+    assert!(running.wait().unwrap_err().to_string().contains("poisoned"));
+    outputs.faults = vec![("users rows", Fault::DownUntil(gate.clone()))];
+    let new = Everything { faults: outputs.faults.clone(), ..Everything::new() };
+    let error = start(&new, &Checkpoints::shared()).wait().unwrap_err();
+    assert!(error.is_retriable(), "a new job: {error}");
+    let waits = |p: &JobProgress| sink(p, "users rows").trouble.is_some();
+    let running = start(&outputs, &checkpoints);
+    running.until("the sink to be tried", waits);
+    assert!(running.stop().is_err(), "it could not even start");
+    let running = start(&outputs, &checkpoints);
+    running.until("the sink to be tried again", waits);
+    gate.open();
+    let progress = running.wait().unwrap();
+    check_conservation(&progress);
+    outputs.check(&all_marks(&splits));
+}
+
 /// A split that the job finds while a sink is out is not lost to the sink.
 #[test]
 fn d5_a_split_that_appears_while_a_sink_is_out_reaches_it() {

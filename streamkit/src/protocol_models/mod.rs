@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`results`] | results that leave at once: T2–T6, D1–D4, two aggregates, running values |
 //! | [`restart`] | restarts below the checkpoint, restored databases: T1, T2, T9, D1, D3, D5, D7 |
+//! | [`catch_up`] | sinks that are far behind or stuck: D5 |
 //! | [`producers`] | two transactional producers in turn: D9 |
 //! | [`processes`] | two processes on one checkpoint log and one table: D8 |
 //! | [`end`] | the end of an input, and what comes after it: D10 |
@@ -20,6 +21,7 @@
 //! The explorer is our own: breadth-first over hashed states is sixty lines. The crate for this,
 //! stateright, brings an HTTP server and an actor runtime, of which nothing would be used.
 
+mod catch_up;
 mod end;
 mod processes;
 mod producers;
