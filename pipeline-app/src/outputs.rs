@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use streamkit::Checkpoints;
 use streamkit::connector::file::LinesSink;
 use streamkit::connector::kafka::{KafkaSink, ProducerRecord};
 use streamkit::connector::parquet::LakeSink;
@@ -14,7 +15,7 @@ use streamkit::prelude::LateRecord;
 use streamkit::time::{Timestamp, minutes, seconds};
 
 use crate::config::{Config, KafkaConfig, ModeKind};
-use crate::job::{Outputs, Processed, time_of};
+use crate::job::{JOB, Outputs, Processed, time_of};
 use crate::model::{self, Activity, Reason, Reject, enriched};
 
 /// The tables' definitions, as the database's own tools read them too.
@@ -51,12 +52,26 @@ pub async fn outputs(config: &Config) -> Result<Outputs> {
     Ok(outputs)
 }
 
+/// Whether there is a checkpoint of the job other than the one that it begins with.
+async fn has_run(config: &Config) -> bool {
+    let folder = Checkpoints::Directory(config.checkpoint_path.clone());
+    let newest = tokio::task::spawn_blocking(move || folder.inspect(JOB)?.show(None));
+    let newest = newest.await.ok().and_then(Result::ok).flatten();
+    newest.is_some_and(|newest| newest.manifest.number > 0)
+}
+
 async fn postgres(url: &str, config: &Config, outputs: &mut Outputs) -> Result<()> {
     let database = PostgresConfig::new(url).context("DATABASE_URL cannot be used")?;
-    database
-        .ensure_schema(&TABLES, INIT_DB)
-        .await
-        .context("the tables of init-db.sql cannot be made in DATABASE_URL")?;
+    let made = database.ensure_schema(&TABLES, INIT_DB).await;
+    match made {
+        // The tables are there, and the job waits for them as it would later.
+        Err(error) if error.is_retriable() && has_run(config).await => {
+            tracing::warn!("DATABASE_URL: {error}");
+        }
+        made => {
+            made.context("the tables of init-db.sql cannot be made in DATABASE_URL")?;
+        }
+    }
     outputs.page_view_counts = Some(Box::new(table(&database, config)));
     outputs.active_users = Some(Box::new(table(&database, config)));
     outputs.user_sessions = Some(Box::new(table(&database, config)));
