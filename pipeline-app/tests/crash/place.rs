@@ -264,6 +264,11 @@ impl Place {
         proxy.cuts()
     }
 
+    /// Whether there is a disk that may get full.
+    pub fn has_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// Takes all room on the disk, if there is one that may get full.
     pub fn fill_disk(&self) -> Filled {
         Filled(self.disk.as_ref().map(Disk::fill))
