@@ -113,6 +113,10 @@ impl Place {
     /// Keeps the folder, for a person to look at.
     pub fn keep(mut self) -> PathBuf {
         self.folder.disable_cleanup(true);
+        if let Some(disk) = &self.disk {
+            // It is gone with this value. Without a copy there is less to look at, and that is all.
+            let _ = Command::new("cp").arg("-a").arg(disk.path()).arg(self.folder.path()).status();
+        }
         self.folder.path().to_owned()
     }
 

@@ -125,7 +125,7 @@ impl Life<'_> {
                 let full = self.place.fill_disk();
                 feed.until(after + long, &mut self.place, &mut app);
                 full.free();
-                // A checkpoint that cannot be written ends the program.
+                // A fact that cannot be written ends the program.
                 gives_up = true;
                 feed.until(after + long + second, &mut self.place, &mut app);
                 app.kill()
@@ -168,8 +168,9 @@ impl Life<'_> {
             {
                 tally.stops += 1;
             }
-            // What a service could not do may end the program; the next run goes on.
-            Ended::Code(_) if gives_up => {
+            // What a service or a disk could not do may end the program, though not with a panic; the
+            // next run goes on.
+            Ended::Code(code) if gives_up && code != 101 => {
                 let said = app.last_words();
                 println!("{fate:?}: given up: {}", said.lines().last().unwrap_or_default());
                 tally.fate("given up by the program itself", 1);
