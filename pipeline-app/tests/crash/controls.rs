@@ -146,6 +146,7 @@ pub fn caught(control: &Control, seed: u64) -> Result<Option<String>, String> {
             fates: control.fates(&mut random),
             checkpoints: Some(control.checkpoints.to_owned()),
             idle: control.idle,
+            insists: false,
             settings: control.settings,
             env,
         };
