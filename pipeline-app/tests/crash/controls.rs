@@ -66,14 +66,16 @@ const CONTROLS: &[Control] = &[
     },
     Control { idle: true, ..of("floors.durable", Mode::Embedded) },
     Control { steps: &["postgres.before_begin"], ..of("postgres.one_transaction", Mode::Services) },
+    Control {
+        // So that some cuts are between the two transactions that there are then.
+        slow: Some("kafka.before_progress:200"),
+        fate: Some(|after| Fate::Network(Server::Kafka, after, Duration::from_secs(6))),
+        ..of("kafka.one_transaction", Mode::Services)
+    },
     Control { steps: &["kafka.before_progress"], ..of("kafka.one_transaction", Mode::Services) },
     Control {
         fate: Some(|after| Fate::Network(Server::Postgres, after, Duration::from_secs(6))),
         ..of("postgres.one_transaction", Mode::Services)
-    },
-    Control {
-        fate: Some(|after| Fate::Network(Server::Kafka, after, Duration::from_secs(6))),
-        ..of("kafka.one_transaction", Mode::Services)
     },
 ];
 
