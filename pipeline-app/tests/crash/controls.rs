@@ -72,14 +72,16 @@ const CONTROLS: &[Control] = &[
         ..of("edge.gap", Mode::Services)
     },
     Control { steps: &["postgres.before_begin"], ..of("postgres.one_transaction", Mode::Services) },
+    Control {
+        // So that some cuts are between the two transactions that there are then.
+        slow: Some("kafka.before_progress:200"),
+        fate: Some(|after| Fate::Network(Server::Kafka, after, Duration::from_secs(6))),
+        ..of("kafka.one_transaction", Mode::Services)
+    },
     Control { steps: &["kafka.before_progress"], ..of("kafka.one_transaction", Mode::Services) },
     Control {
         fate: Some(|after| Fate::Network(Server::Postgres, after, Duration::from_secs(6))),
         ..of("postgres.one_transaction", Mode::Services)
-    },
-    Control {
-        fate: Some(|after| Fate::Network(Server::Kafka, after, Duration::from_secs(6))),
-        ..of("kafka.one_transaction", Mode::Services)
     },
 ];
 
@@ -152,6 +154,7 @@ pub fn caught(control: &Control, seed: u64) -> Result<Option<String>, String> {
             fates: control.fates(&mut random),
             checkpoints: Some(control.checkpoints.to_owned()),
             idle: control.idle,
+            insists: false,
             settings: control.settings,
             env,
         };

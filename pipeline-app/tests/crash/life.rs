@@ -28,6 +28,9 @@ pub struct Plan {
     /// Whether splits go idle and come back. Then the floors say what is late, and so what there
     /// has to be is known only at the end.
     pub idle: bool,
+    /// Whether a step that a run has not reached is aimed at once more: that run may have had to
+    /// wait for something else.
+    pub insists: bool,
     /// Other settings, as `--name=value`.
     pub settings: &'static [&'static str],
     /// More of the environment: a rule that is taken away, a step that is slow.
@@ -95,14 +98,31 @@ impl Life<'_> {
         let Fates { running, draining } = &self.plan.fates;
         let step = 1.0 / (running.len() as f64 + 1.0);
         for (i, fate) in running.iter().enumerate() {
-            self.suffer(fate, false, [i as f64 * step, (i + 1) as f64 * step], tally)?;
+            self.meet(fate, false, [i as f64 * step, (i + 1) as f64 * step], tally)?;
         }
         self.place.quieten_none();
         self.place.feed(1.0);
         for fate in draining {
-            self.suffer(fate, true, [1.0, 1.0], tally)?;
+            self.meet(fate, true, [1.0, 1.0], tally)?;
         }
         self.drain(tally)
+    }
+
+    fn meet(
+        &mut self,
+        fate: &Fate,
+        draining: bool,
+        shares: [f64; 2],
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        let before = tally.at_failpoints();
+        self.suffer(fate, draining, shares, tally)?;
+        match fate {
+            Fate::Failpoint(name, _) if self.plan.insists && tally.at_failpoints() == before => {
+                self.suffer(&Fate::Failpoint(name, 1), draining, [shares[1]; 2], tally)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// For something that draws as often as it likes.

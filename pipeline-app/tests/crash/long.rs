@@ -117,6 +117,7 @@ fn run_mode(asked: &Asked, mode: Mode) -> bool {
         let fates = if outages { with_outages(fates, &mut random) } else { fates };
         let plan = Plan {
             idle,
+            insists: asked.visits > 0,
             checkpoints: asked.checkpoints.clone(),
             ..super::plan(mode, asked.seed.wrapping_mul(1_000).wrapping_add(job), fates)
         };

@@ -46,6 +46,7 @@ fn plan(mode: Mode, seed: u64, fates: Fates) -> Plan {
         fates,
         checkpoints: None,
         idle: false,
+        insists: false,
         settings: &[],
         env: vec![],
     }

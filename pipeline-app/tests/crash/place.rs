@@ -113,6 +113,10 @@ impl Place {
     /// Keeps the folder, for a person to look at.
     pub fn keep(mut self) -> PathBuf {
         self.folder.disable_cleanup(true);
+        if let Some(disk) = &self.disk {
+            // It is gone with this value. Without a copy there is less to look at, and that is all.
+            let _ = Command::new("cp").arg("-a").arg(disk.path()).arg(self.folder.path()).status();
+        }
         self.folder.path().to_owned()
     }
 
@@ -262,6 +266,11 @@ impl Place {
         let proxy = if server == Server::Kafka { &at.kafka_proxy } else { &at.database_proxy };
         proxy.set_troubled(troubled);
         proxy.cuts()
+    }
+
+    /// Whether there is a disk that may get full.
+    pub fn has_disk(&self) -> bool {
+        self.disk.is_some()
     }
 
     /// Takes all room on the disk, if there is one that may get full.

@@ -106,7 +106,7 @@ impl Life<'_> {
                 let cuts = self.place.network(server, true);
                 feed.until(after + long, &mut self.place, &mut app);
                 let cuts = self.place.network(server, false) - cuts;
-                tally.fate("connections cut at once", cuts);
+                tally.fate("all connections cut", cuts);
                 gives_up = true;
                 feed.until(after + long + 2 * second, &mut self.place, &mut app);
                 // No kill, so that all that is wrong then is the network's fault.
@@ -125,7 +125,7 @@ impl Life<'_> {
                 let full = self.place.fill_disk();
                 feed.until(after + long, &mut self.place, &mut app);
                 full.free();
-                // A checkpoint that cannot be written ends the program.
+                // A fact that cannot be written ends the program.
                 gives_up = true;
                 feed.until(after + long + second, &mut self.place, &mut app);
                 app.kill()
@@ -150,7 +150,11 @@ impl Life<'_> {
             }
         };
         tally.runs += 1;
-        tally.fate(fate.name(), 1);
+        let name = match fate {
+            Fate::DiskFull(..) if !self.place.has_disk() => "disk full (there was none: a kill)",
+            fate => fate.name(),
+        };
+        tally.fate(name, 1);
         match ended {
             Ended::Signal(9) => tally.kills += 1,
             Ended::Signal(6) if matches!(fate, Fate::Failpoint(..)) => {}
@@ -164,8 +168,13 @@ impl Life<'_> {
             {
                 tally.stops += 1;
             }
-            // What a service could not do may end the program; the next run goes on.
-            Ended::Code(_) if gives_up => tally.fate("given up by the program itself", 1),
+            // What a service or a disk could not do may end the program, though not with a panic; the
+            // next run goes on.
+            Ended::Code(code) if gives_up && code != 101 => {
+                let said = app.last_words();
+                println!("{fate:?}: given up: {}", said.lines().last().unwrap_or_default());
+                tally.fate("given up by the program itself", 1);
+            }
             ended => {
                 let said = app.last_words();
                 return Err(format!("{fate:?}: it ended with {ended:?}: {said}"));

@@ -48,7 +48,8 @@ impl Tally {
         self.kills + self.at_failpoints()
     }
 
-    fn at_failpoints(&self) -> u64 {
+    /// Processes that ended at a failpoint.
+    pub fn at_failpoints(&self) -> u64 {
         self.failpoints.values().map(|(_, reached)| reached).sum()
     }
 
