@@ -65,6 +65,11 @@ impl Topic {
     /// Makes the topic, in place of an older one.
     pub async fn create(bootstrap: &str, name: &str, partitions: usize) -> Self {
         delete(bootstrap, name).await;
+        Self::make(bootstrap, name, partitions).await
+    }
+
+    /// Makes the topic, and touches no other.
+    pub async fn make(bootstrap: &str, name: &str, partitions: usize) -> Self {
         let new =
             NewTopic::new(name, i32::try_from(partitions).unwrap(), TopicReplication::Fixed(1));
         let made = admin(bootstrap).create_topics([&new], &AdminOptions::new()).await.unwrap();
@@ -109,9 +114,13 @@ pub async fn delete(bootstrap: &str, name: &str) {
         format!("{name}.late"),
         format!("{name}-group.progress"),
     ];
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    delete_topics(bootstrap, &names.each_ref().map(String::as_str)).await;
+}
+
+/// Deletes topics.
+pub async fn delete_topics(bootstrap: &str, names: &[&str]) {
     // Those that do not exist are no trouble.
-    let _ = admin(bootstrap).delete_topics(&names, &AdminOptions::new()).await;
+    let _ = admin(bootstrap).delete_topics(names, &AdminOptions::new()).await;
     // A deletion goes on for a moment after it was answered.
     tokio::time::sleep(Duration::from_millis(500)).await;
 }
