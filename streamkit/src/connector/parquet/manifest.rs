@@ -325,7 +325,7 @@ mod tests {
         let corpus =
             [seal(&manifest("a")), seal(&Manifest { files: vec![entry], ..manifest("b") })];
         let corpus = corpus.map(String::into_bytes);
-        crate::fuzz_tests::fuzz("lake_manifest", &corpus, |bytes| {
+        crate::testing::fuzz("lake_manifest", &corpus, |bytes| {
             fs::write(&path, bytes).unwrap();
             if manifests.newest().is_ok() {
                 let line = |of: &[u8]| of.split(|b| *b == b'\n').next().unwrap().to_vec();
