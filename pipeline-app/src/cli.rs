@@ -226,6 +226,10 @@ pub struct RunArgs {
     /// while; can be given several times
     #[arg(long, value_name = "SINK")]
     pub accept_gap: Vec<String>,
+    /// Fill this sink from the first record on, if it is new or its target was emptied; not for one
+    /// behind windows; can be given several times
+    #[arg(long, value_name = "SINK")]
+    pub backfill: Vec<String>,
     /// Let the state of this operator go, which is gone or has changed; can be given several times
     #[arg(long, value_name = "NAME")]
     pub allow_dropped_state: Vec<String>,
@@ -268,6 +272,13 @@ pub struct RunArgs {
     /// Time between checkpoints [CHECKPOINT_INTERVAL, 10s]
     #[arg(long, value_name = "TIME")]
     pub checkpoint_interval: Option<String>,
+    /// How long an output may be stuck before the job goes on without it [DETACH_AFTER, 10s]
+    #[arg(long, value_name = "TIME")]
+    pub detach_after: Option<String>,
+    /// Records of a partition that an output may be behind at the start before it gets a reader of its
+    /// own [100000]
+    #[arg(long, value_name = "N")]
+    pub catch_up_beyond: Option<String>,
     /// What is generated, if events are.
     #[command(flatten)]
     pub generator: GeneratorArgs,
@@ -390,6 +401,7 @@ impl Cli {
             args.take_over |= run.take_over;
             args.rebuild |= run.rebuild;
             args.accept_gap.extend(run.accept_gap.iter().cloned());
+            args.backfill.extend(run.backfill.iter().cloned());
             args.allow_dropped_state.extend(run.allow_dropped_state.iter().cloned());
             args.summary_json = run.summary_json.clone().or(args.summary_json);
         }
@@ -443,6 +455,8 @@ impl RunArgs {
             ("max_rejects", self.max_rejects.clone()),
             ("running_values", self.running_values.clone()),
             ("checkpoint_interval", self.checkpoint_interval.clone()),
+            ("detach_after", self.detach_after.clone()),
+            ("catch_up_beyond", self.catch_up_beyond.clone()),
         ];
         flags.extend(self.generator.settings());
         flags

@@ -177,6 +177,22 @@ fn sinks(text: &mut Text, job: &Snapshot) {
         text.sample(&[("sink", &sink.name)], u8::from(sink.trouble.is_some()));
     }
     text.family(
+        "streamkit_sink_behind_records",
+        "gauge",
+        "Records that were read and that the sink has not been sent yet: it is being caught up with.",
+    );
+    for sink in &job.sinks {
+        text.sample(&[("sink", &sink.name)], sink.behind);
+    }
+    text.family(
+        "streamkit_sink_detached",
+        "gauge",
+        "1 if the job goes on without the sink for now.",
+    );
+    for sink in &job.sinks {
+        text.sample(&[("sink", &sink.name)], u8::from(sink.detached));
+    }
+    text.family(
         "streamkit_sink_watermark_timestamp_seconds",
         "gauge",
         "Every final result up to this time is committed.",

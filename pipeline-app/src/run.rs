@@ -60,6 +60,8 @@ pub fn run_config(config: &Config) -> RunConfig {
         .checkpoint_interval(config.checkpoint_interval)
         .running_values(config.running_values)
         .max_dead_letters(config.max_dead_letters)
+        .detach_after(config.detach_after)
+        .catch_up_beyond(config.catch_up_beyond)
         .at_end(config.end)
         .reopen(config.reopen)
         .take_over(config.take_over)
@@ -67,6 +69,9 @@ pub fn run_config(config: &Config) -> RunConfig {
         .instance(&config.instance);
     for sink in &config.accept_gap {
         run = run.accept_gap(sink);
+    }
+    for sink in &config.backfill {
+        run = run.backfill(sink);
     }
     for operator in &config.allow_dropped_state {
         run = run.allow_dropped_state(operator);

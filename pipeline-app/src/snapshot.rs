@@ -98,6 +98,10 @@ pub struct Sink {
     pub watermark: Option<Time>,
     /// Rows written and not committed.
     pub pending_rows: u64,
+    /// Records that were read and that it has not been sent yet.
+    pub behind: u64,
+    /// Whether the job goes on without it.
+    pub detached: bool,
     /// Why it does not get on.
     pub trouble: Option<String>,
     /// How long the last commit took.
@@ -191,6 +195,8 @@ impl From<JobProgress> for Snapshot {
             commits: sink.commits,
             watermark: sink.watermark.and_then(Time::known),
             pending_rows: sink.pending_rows,
+            behind: sink.behind,
+            detached: sink.detached,
             trouble: sink.trouble,
             last_commit: sink.last_commit,
         });

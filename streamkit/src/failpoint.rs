@@ -67,6 +67,8 @@ mod armed {
         "recovery.sinks_started",
         // A record.
         "source.batch_sent",
+        "catch_up.opened",
+        "catch_up.sent",
         "keyed.fired",
         // A checkpoint, a fact.
         "coordinator.barrier_sent",
@@ -116,6 +118,12 @@ mod armed {
         "lake.sync_lake",
         "lake.published",
         "lake.finished",
+        // A compaction of the lake, which is a process of its own.
+        "compact.after_merge",
+        "compact.after_note",
+        "compact.after_links",
+        "compact.after_exchange",
+        // A commit of files as topics.
         "lines.after_append",
         "lines.after_sync",
         "lines.after_stage",
@@ -128,6 +136,11 @@ mod armed {
         ("sqlite.one_transaction", "SQLite: the progress is committed before the rows"),
         ("kafka.one_transaction", "Kafka: the progress has a transaction of its own"),
         ("lake.redo", "the lake: a restart does not move the files of the last commit"),
+        ("lake.waits_for_room", "the lake: what a full disk refuses is left out of the commit"),
+        (
+            "compact.one_step",
+            "the lake: a compaction removes a date's folder, and then puts another one there",
+        ),
         ("lines.truncate", "files as topics: a restart leaves the uncommitted tail"),
         ("edge.w", "results up to a sink's W are sent to it again after a restart"),
         ("edge.positions", "records below a sink's position are sent to it again after a restart"),
@@ -135,6 +148,7 @@ mod armed {
         ("results.in_checkpoint", "checkpoints leave out results that were not delivered yet"),
         ("state.positions", "keyed state takes records below the checkpoint once more"),
         ("lateness.own_mark", "lateness is decided by the job's watermark"),
+        ("floors.durable", "a split that is back from idleness has a floor that is not a fact"),
         ("ticks.withheld", "running values are written before a restart has caught up"),
     ];
 

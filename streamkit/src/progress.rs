@@ -117,6 +117,11 @@ pub struct SinkProgress {
     pub pending_rows: u64,
     /// Why it does not get on, if it does not: it is tried again.
     pub trouble: Option<String>,
+    /// Records that have been read and that a sink behind stateless steps has not been sent yet: it
+    /// was far behind at the start, or is left out while it is stuck.
+    pub behind: u64,
+    /// Whether the job goes on without the sink for now, since it is stuck and its queue is full.
+    pub detached: bool,
     /// How long the last commit took.
     pub last_commit: Duration,
 }

@@ -1,12 +1,14 @@
 //! What a job has stored, seen from outside: looked into while it runs, damaged in every byte, and
 //! written by version 1 of the format (rules T9, D7; faults F74, F78, F79, F81).
 
+mod disk;
 mod model;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use disk::Disk;
 use model::{Event, Ids, Role, strategy};
 use streamkit::checkpoint::Fact;
 use streamkit::connector::Progress;
@@ -314,4 +316,36 @@ fn t9_every_floor_ever_set_is_shown() {
     let json = serde_json::to_value(&json).unwrap();
     assert_eq!(json["floors"].as_object().unwrap().len(), 3);
     assert_eq!(json["facts"].as_array().unwrap(), json["manifest"]["facts"].as_array().unwrap());
+}
+
+#[test]
+fn f69_a_full_disk_under_the_checkpoints_costs_checkpoints_only() {
+    let Some(disk) = Disk::mount("size=8m") else { return };
+    let (folder, straight) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (more, end) = (Gate::new(), Gate::new());
+    let script = |split: &Vec<Event>| {
+        let (first, rest) = split.split_at(24);
+        Script::new().emit(first.to_vec()).until(&more).emit(rest.to_vec()).until(&end)
+    };
+    let source = ScriptedSource::new(splits().iter().map(script));
+    let checkpoints = Checkpoints::Directory(disk.path().to_owned());
+    let config = config(folder.path()).checkpoint_interval(millis(20)).checkpoints(checkpoints);
+    let running = Running::start(job(folder.path(), source), config);
+    let number = |p: &streamkit::JobProgress| p.checkpoint.as_ref().map_or(0, |c| c.number);
+    running.until("a checkpoint of the first half", |p| p.read == 48 && number(p) > 0);
+    let filler = disk.fill();
+    let old =
+        |p: &streamkit::JobProgress| p.checkpoint.as_ref().is_some_and(|c| c.age > millis(500));
+    running.until("checkpoints that cannot be written", old);
+    more.open();
+    running.until("the second half", |p| p.read == 80);
+    let last = number(&running.progress());
+    fs::remove_file(filler).unwrap();
+    running.until("checkpoints again", |p| number(p) > last);
+    end.open();
+    running.wait().unwrap();
+    run_to_the_end(straight.path()).unwrap();
+    for name in FILES {
+        assert_eq!(sorted(folder.path(), name), sorted(straight.path(), name), "{name}");
+    }
 }

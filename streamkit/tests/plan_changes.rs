@@ -370,3 +370,37 @@ fn d6_a_start_that_the_source_has_cut_is_refused() {
     let text = error.to_string();
     assert!(text.contains("cut/0 has to be read from record 0") && text.contains("is 7"), "{text}");
 }
+
+#[test]
+fn d12_a_new_sink_is_filled_from_the_first_record_if_that_is_asked() {
+    let (splits, outputs, checkpoints) = (some_splits(), Outputs::default(), Checkpoints::shared());
+    run(&splits, &outputs, Version::First, Interruption::Stop(50), config(&checkpoints, 2))
+        .unwrap();
+    let second =
+        |interruption, config| run(&splits, &outputs, Version::Second, interruption, config);
+    let asked = |sink| {
+        let config = config(&checkpoints, 2).allow_dropped_state("tumbling").catch_up_beyond(5);
+        config.backfill(sink)
+    };
+    let error = second(Interruption::None, asked("added rows")).unwrap_err();
+    assert!(error.contains("\"added rows\", which is behind windows"), "{error}");
+    // Wherever it dies, what was asked stays asked.
+    assert!(second(Interruption::Panic(70), asked("copy")).unwrap_err().contains("poisoned"));
+    second(Interruption::None, config(&checkpoints, 3)).unwrap();
+    assert_eq!((ids(&outputs.copy).len(), outputs.copy.rows().len()), (200, 200));
+    assert_eq!((ids(&outputs.raw).len(), outputs.raw.rows().len()), (200, 200));
+}
+
+#[test]
+fn d6_an_emptied_sink_is_filled_again_if_that_is_asked() {
+    let (splits, mut outputs, checkpoints) =
+        (some_splits(), Outputs::default(), Checkpoints::shared());
+    run(&splits, &outputs, Version::First, Interruption::Stop(50), config(&checkpoints, 2))
+        .unwrap();
+    outputs.raw = Collect::new();
+    let start = |config| run(&splits, &outputs, Version::First, Interruption::None, config);
+    let error = start(config(&checkpoints, 2)).unwrap_err();
+    assert!(error.contains("--backfill \"raw\""), "{error}");
+    start(config(&checkpoints, 2).backfill("raw")).unwrap();
+    assert_eq!((ids(&outputs.raw).len(), outputs.raw.rows().len()), (200, 200));
+}

@@ -49,20 +49,22 @@ fn interruption() -> impl Strategy<Value = Interruption> {
     ]
 }
 
-/// One run: workers, records per read, milliseconds between checkpoints, how it is interrupted.
-type Plan = (usize, usize, u64, Interruption);
+/// One run: workers, records per read, milliseconds between checkpoints, how far behind a sink may
+/// be without a reader of its own, how it is interrupted.
+type Plan = (usize, usize, u64, u64, Interruption);
 
 fn plan() -> impl Strategy<Value = Plan> {
     let read_size = prop_oneof![Just(1usize), Just(3), Just(1_024)];
     let interval = prop_oneof![Just(1u64), Just(20), Just(3_600_000)];
-    (1usize..5, read_size, interval, interruption())
+    let near = prop_oneof![Just(0u64), Just(5), Just(100_000)];
+    (1usize..5, read_size, interval, near, interruption())
 }
 
 fn interrupted(
     splits: &[Vec<Event>],
     outputs: &Everything,
     checkpoints: &Checkpoints,
-    (workers, read_size, interval, interruption): Plan,
+    (workers, read_size, interval, near, interruption): Plan,
 ) {
     let mut outputs = outputs.clone();
     let of = |percent: usize, n: usize| n * percent / 100;
@@ -96,6 +98,7 @@ fn interrupted(
         .workers(workers)
         .at_end(InputEnd::Close)
         .checkpoint_interval(millis(interval))
+        .catch_up_beyond(near)
         .checkpoints(checkpoints.clone());
     let running = Running::start(job, config);
     let _ = match stop_after {
@@ -121,6 +124,7 @@ fn check(splits: &[Vec<Event>], plans: Vec<Plan>, workers: usize) {
         let config = RunConfig::new()
             .workers(workers)
             .at_end(InputEnd::Close)
+            .catch_up_beyond(workers as u64 * 3)
             .checkpoints(checkpoints.clone());
         let progress = run(job, config).unwrap();
         outputs.check(&all_marks(splits));

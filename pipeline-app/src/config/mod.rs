@@ -82,6 +82,11 @@ pub struct Config {
     pub running_values: Option<Duration>,
     /// The time between checkpoints.
     pub checkpoint_interval: Duration,
+    /// How long an output may be stuck before the job goes on without it.
+    pub detach_after: Duration,
+    /// How many records of a partition an output may be behind the checkpoint without a reader of its
+    /// own.
+    pub catch_up_beyond: u64,
     /// Where HTTP is served; nowhere, if `None`.
     pub ui_bind: Option<SocketAddr>,
     /// What happens where the input ends.
@@ -94,6 +99,8 @@ pub struct Config {
     pub rebuild: bool,
     /// The sinks that go on with a gap.
     pub accept_gap: Vec<String>,
+    /// The sinks that are filled from the first record on.
+    pub backfill: Vec<String>,
     /// The operators whose state may go.
     pub allow_dropped_state: Vec<String>,
     /// Where the final figures are written.

@@ -74,6 +74,8 @@ pub fn resolve(layers: &Layers, cli: &Cli, machine: Machine) -> Result<Config> {
         max_rejects: values.needed("max_rejects", max_rejects)?,
         running_values: values.duration_or_off("running_values")?,
         checkpoint_interval: values.duration("checkpoint_interval")?,
+        detach_after: values.needed("detach_after", duration::parse)?,
+        catch_up_beyond: values.needed("catch_up_beyond", number)?,
         ui_bind: values.needed("ui_bind", ui_bind)?,
         end: match (run.until_end, run.keep_open) {
             (_, true) => InputEnd::KeepOpen,
@@ -84,6 +86,7 @@ pub fn resolve(layers: &Layers, cli: &Cli, machine: Machine) -> Result<Config> {
         take_over: run.take_over,
         rebuild: run.rebuild,
         accept_gap: run.accept_gap,
+        backfill: run.backfill,
         allow_dropped_state: run.allow_dropped_state,
         summary_json: run.summary_json,
     })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use streamkit::time::{Timestamp, minutes};
 
 use super::last_minute::Figures;
-use crate::snapshot::{Snapshot, word};
+use crate::snapshot::{Sink, Snapshot, word};
 use crate::text::{about, bytes, hour_and_minute, number, shorten, time_of_day};
 
 /// The outputs, as sinks are named in the job and as they are called in a status.
@@ -62,8 +62,23 @@ pub fn block(job: &Snapshot, around: &Around) -> Vec<String> {
         if let Some(trouble) = &sink.trouble {
             lines.push(format!("  ! {}: {trouble}", sink.name));
         }
+        if let Some(behind) = behind(sink) {
+            lines.push(format!("  ! {}: {behind}", sink.name));
+        }
     }
     lines
+}
+
+/// What is to be said of a sink that lacks records which everything else has had.
+fn behind(sink: &Sink) -> Option<String> {
+    match (sink.detached, sink.behind) {
+        (true, n) => Some(format!(
+            "stuck, so the job goes on without it; {} records behind, which it gets when it is back",
+            number(n)
+        )),
+        (false, 0) => None,
+        (false, n) => Some(format!("catching up, {} records behind", number(n))),
+    }
 }
 
 fn headline(job: &Snapshot, around: &Around) -> String {

@@ -101,6 +101,17 @@ impl App {
     }
 }
 
+/// What a command says that ends by itself; an error if it fails.
+pub fn tool(folder: &Path, args: &[String]) -> Result<String, String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline-app"));
+    let out = command.args(args).env_clear().current_dir(folder).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match out.status.success() {
+        true => Ok(text(&out.stdout)),
+        false => Err(format!("{args:?}: {}{}", text(&out.stdout), text(&out.stderr))),
+    }
+}
+
 impl Drop for App {
     fn drop(&mut self) {
         let _ = self.child.kill();

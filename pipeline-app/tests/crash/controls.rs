@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
-use super::fate::{Fate, Fates, Mode, random_fates};
-use super::life::{Plan, Tally, live};
+use super::disk::Disk;
+use super::fate::{Ending, Fate, Fates, Mode, Server, idle_fates, random_fates};
+use super::life::{Plan, live};
+use super::tally::Tally;
 use crate::oracle::generate::Random;
 
 /// How a missing rule is made to matter.
-struct Control {
-    rule: &'static str,
-    mode: Mode,
+pub struct Control {
+    pub rule: &'static str,
+    pub mode: Mode,
     /// At which steps runs end, again and again; at random times if there is none.
     steps: &'static [&'static str],
+    /// Or what befalls every run, after a time that is drawn.
+    fate: Option<fn(Duration) -> Fate>,
+    /// Whether splits go idle and come back.
+    idle: bool,
     checkpoints: &'static str,
     /// Other settings, as `--name=value`.
     settings: &'static [&'static str],
@@ -48,8 +54,27 @@ const CONTROLS: &[Control] = &[
         kills_after: Some(1_200),
         ..of("ticks.withheld", Mode::Embedded)
     },
+    Control {
+        // A checkpoint that cannot be written would end the program.
+        checkpoints: "10m",
+        fate: Some(|after| Fate::DiskFull(after, Duration::from_secs(1))),
+        ..of("lake.waits_for_room", Mode::Embedded)
+    },
+    Control {
+        fate: Some(|after| Fate::Compaction(after, Ending::At("compact.after_exchange"))),
+        ..of("compact.one_step", Mode::Embedded)
+    },
+    Control { idle: true, ..of("floors.durable", Mode::Embedded) },
     Control { steps: &["postgres.before_begin"], ..of("postgres.one_transaction", Mode::Services) },
     Control { steps: &["kafka.before_progress"], ..of("kafka.one_transaction", Mode::Services) },
+    Control {
+        fate: Some(|after| Fate::Network(Server::Postgres, after, Duration::from_secs(6))),
+        ..of("postgres.one_transaction", Mode::Services)
+    },
+    Control {
+        fate: Some(|after| Fate::Network(Server::Kafka, after, Duration::from_secs(6))),
+        ..of("kafka.one_transaction", Mode::Services)
+    },
 ];
 
 const fn of(rule: &'static str, mode: Mode) -> Control {
@@ -57,6 +82,8 @@ const fn of(rule: &'static str, mode: Mode) -> Control {
         rule,
         mode,
         steps: &[],
+        fate: None,
+        idle: false,
         checkpoints: "200ms",
         settings: &[],
         slow: None,
@@ -64,9 +91,40 @@ const fn of(rule: &'static str, mode: Mode) -> Control {
     }
 }
 
-/// The rules that there is a control for.
-pub fn rules(mode: Mode) -> Vec<&'static str> {
-    CONTROLS.iter().filter(|c| c.mode == mode).map(|c| c.rule).collect()
+/// The controls of a mode.
+pub fn controls(mode: Mode) -> impl Iterator<Item = &'static Control> {
+    CONTROLS.iter().filter(move |control| control.mode == mode)
+}
+
+impl Control {
+    /// Whether it can be tried here: not without a disk that it needs.
+    pub fn can_be_tried(&self) -> bool {
+        let fate = self.fate.map(|fate| fate(Duration::ZERO));
+        !matches!(fate, Some(Fate::DiskFull(..))) || Disk::mount("size=1m").is_some()
+    }
+
+    fn fates(&self, random: &mut Random) -> Fates {
+        const RUNS: usize = 6;
+        let millis =
+            |random: &mut Random, most: i64| Duration::from_millis(random.below(most) as u64);
+        let mut draw = |fate: &dyn Fn(&mut Random) -> Fate| Fates {
+            running: (0..RUNS).map(|_| fate(random)).collect(),
+            draining: vec![],
+        };
+        if let Some(fate) = self.fate {
+            return draw(&|random| fate(millis(random, 1_000)));
+        }
+        if let Some(after) = self.kills_after {
+            let after = Duration::from_millis(after);
+            return draw(&|random| Fate::Kill(after + millis(random, 600)));
+        }
+        if !self.steps.is_empty() {
+            let nth = |random: &mut Random| 1 + random.below(4) as u64;
+            return draw(&|random| Fate::Failpoint(random.pick(self.steps), nth(random)));
+        }
+        let draw = if self.idle { idle_fates } else { random_fates };
+        Fates { draining: vec![], ..draw(self.mode, RUNS, random) }
+    }
 }
 
 /// How many jobs a missing rule may survive.
@@ -74,31 +132,20 @@ const JOBS: u64 = 12;
 
 /// Runs jobs without the rule until one is wrong, and returns what was. `Ok(None)`: there are no
 /// services. An error: nobody noticed.
-pub fn caught(rule: &str, seed: u64) -> Result<Option<String>, String> {
-    let control = CONTROLS.iter().find(|control| control.rule == rule);
-    let control = control.ok_or_else(|| format!("there is no control for {rule}"))?;
+pub fn caught(control: &Control, seed: u64) -> Result<Option<String>, String> {
+    let rule = control.rule;
     let mut tally = Tally::default();
     let mut random = Random::new(seed);
     for job in 0..JOBS {
-        let mut fates = match control.steps {
-            [] => Fates { draining: vec![], ..random_fates(control.mode, 6, &mut random) },
-            steps => {
-                let step = |_| Fate::Failpoint(random.pick(steps), 1 + random.below(4) as u64);
-                Fates { running: (0..6).map(step).collect(), draining: vec![] }
-            }
-        };
-        if let Some(millis) = control.kills_after {
-            let mut kill = || Fate::Kill(Duration::from_millis(millis + random.below(600) as u64));
-            fates.running.fill_with(&mut kill);
-        }
         let mut env = vec![("STREAMKIT_BREAK".to_owned(), rule.to_owned())];
         env.extend(control.slow.map(|slow| ("STREAMKIT_SLOW".to_owned(), slow.to_owned())));
         let plan = Plan {
             mode: control.mode,
             seed: seed.wrapping_mul(1_000).wrapping_add(job),
             events: 2_000,
-            fates,
-            checkpoints: Some(control.checkpoints),
+            fates: control.fates(&mut random),
+            checkpoints: Some(control.checkpoints.to_owned()),
+            idle: control.idle,
             settings: control.settings,
             env,
         };

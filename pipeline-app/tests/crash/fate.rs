@@ -6,6 +6,13 @@ use streamkit::failpoint::FAILPOINTS;
 
 use crate::oracle::generate::Random;
 
+/// A service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    Kafka,
+    Postgres,
+}
+
 /// The fate of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
@@ -20,13 +27,24 @@ pub enum Fate {
     Pause(Duration, Duration),
     /// Stands still after this time; a second process takes over, and then the first one goes on.
     TakenOver(Duration),
-    /// After the first time the network to PostgreSQL fails again and again for the second one,
-    /// and after a moment of peace the program is killed.
-    Network(Duration, Duration),
-    /// PostgreSQL is killed after this time, and started again.
-    Database(Duration),
-    /// The broker is killed after this time, and started again.
-    Broker(Duration),
+    /// After the first time the network to a service fails again and again for the second one,
+    /// and after a moment of peace the program is stopped, by SIGTERM.
+    Network(Server, Duration, Duration),
+    /// A service is killed after this time, and started again.
+    Outage(Server, Duration),
+    /// After the first time there is no room for the lake and for checkpoints, for the second one.
+    DiskFull(Duration, Duration),
+    /// The lake is compacted beside the program, after this time at the earliest: killed at a step
+    /// or at random, or to its end. Then the program is killed.
+    Compaction(Duration, Ending),
+}
+
+/// How a compaction ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    At(&'static str),
+    /// `kill -9` after this time, if it still runs.
+    Killed(Duration),
 }
 
 /// Which outputs a job has.
@@ -48,6 +66,8 @@ const LAST: &[&str] = &[
     "coordinator.end_reached",
     "coordinator.end_sent",
 ];
+/// Steps that a job also passes in between if its splits go idle and come back.
+pub const FACTS: &[&str] = &["log.before_fact", "log.after_fact"];
 
 /// Steps that a run only passes if the one before ended at another.
 const AFTER: &[(&str, Fate)] = &[
@@ -79,12 +99,23 @@ impl Fates {
     pub fn len(&self) -> usize {
         self.running.len() + self.draining.len()
     }
+
+    pub fn any(&self, is: impl Fn(&Fate) -> bool) -> bool {
+        self.running.iter().chain(&self.draining).any(is)
+    }
 }
 
-/// Every failpoint of a mode `visits` times (the first passing, and later ones), among kills at
-/// random times; as many jobs as that takes, of about `runs` runs each.
-pub fn all_failpoints(mode: Mode, visits: u64, runs: usize, random: &mut Random) -> Vec<Fates> {
-    let names = failpoints(mode);
+/// Steps of a mode `visits` times (the first passing, and later ones), among kills at random times;
+/// as many jobs as that takes, of about `runs` runs each. All steps, or those in `only`.
+pub fn all_failpoints(
+    mode: Mode,
+    only: &[&str],
+    visits: u64,
+    runs: usize,
+    random: &mut Random,
+) -> Vec<Fates> {
+    let asked = |name: &&'static str| only.is_empty() || only.contains(name);
+    let names: Vec<_> = failpoints(mode).into_iter().filter(asked).collect();
     let mut middle: Vec<Vec<Fate>> = vec![];
     for visit in 0..visits {
         for &name in names.iter().filter(|name| !FIRST.contains(name) && !LAST.contains(name)) {
@@ -95,18 +126,22 @@ pub fn all_failpoints(mode: Mode, visits: u64, runs: usize, random: &mut Random)
                 _ if before.is_some() => 1,
                 _ => 1 + random.below(5) as u64,
             };
-            middle.push(before.into_iter().chain([Fate::Failpoint(name, nth)]).collect());
+            middle.push(before.into_iter().chain([at_step(name, nth)]).collect());
         }
     }
     random.shuffle(&mut middle);
-    let once = |names: &[&'static str], all: bool| {
-        names.iter().filter(|_| all).map(|&name| Fate::Failpoint(name, 1)).collect::<Vec<_>>()
+    let once = |steps: &[&'static str], all: bool| {
+        let steps = steps.iter().filter(|step| all && names.contains(step));
+        steps.map(|&name| Fate::Failpoint(name, 1)).collect::<Vec<_>>()
     };
     let mut jobs: Vec<Fates> = vec![];
     let mut middle = middle.into_iter().peekable();
-    while middle.peek().is_some() || (jobs.len() as u64) < visits {
+    loop {
         let all = (jobs.len() as u64) < visits;
         let (mut running, draining) = (once(FIRST, all), once(LAST, all));
+        if running.is_empty() && draining.is_empty() && middle.peek().is_none() {
+            return jobs;
+        }
         while running.len() < runs
             && let Some(group) = middle.next()
         {
@@ -117,7 +152,14 @@ pub fn all_failpoints(mode: Mode, visits: u64, runs: usize, random: &mut Random)
         }
         jobs.push(Fates { running, draining });
     }
-    jobs
+}
+
+/// A compaction is a process of its own, so what ends at its steps is that one.
+fn at_step(name: &'static str, nth: u64) -> Fate {
+    match name.starts_with("compact.") {
+        true => Fate::Compaction(Duration::from_millis(300), Ending::At(name)),
+        false => Fate::Failpoint(name, nth),
+    }
 }
 
 /// A job of `runs` runs that end at random.
@@ -127,13 +169,31 @@ pub fn random_fates(mode: Mode, runs: usize, random: &mut Random) -> Fates {
     Fates { running: draw(runs - draining), draining: draw(draining) }
 }
 
+/// The same for a job whose splits go idle and come back: runs last long enough for that, and some
+/// end at the facts that this makes.
+pub fn idle_fates(mode: Mode, runs: usize, random: &mut Random) -> Fates {
+    let mut fates = random_fates(mode, runs, random);
+    for fate in &mut fates.running {
+        match fate {
+            Fate::Kill(after) | Fate::Stop(after) => *after = *after * 2 + Duration::from_secs(1),
+            _ => {}
+        }
+        if random.below(3) == 0 {
+            *fate = Fate::Failpoint(random.pick(FACTS), 1 + random.below(6) as u64);
+        }
+    }
+    // The first run has other facts to write.
+    fates.running.insert(0, Fate::Stop(Duration::from_secs(2)));
+    fates
+}
+
 /// Among the fates of a job, outages of the services.
 pub fn with_outages(mut fates: Fates, random: &mut Random) -> Fates {
-    let time = Duration::from_millis(3_000 + random.below(4_000) as u64);
-    let at = random.below(fates.running.len() as i64 + 1) as usize;
-    fates.running.insert(at, Fate::Database(time));
-    let at = random.below(fates.running.len() as i64 + 1) as usize;
-    fates.running.insert(at, Fate::Broker(time));
+    for server in [Server::Postgres, Server::Kafka] {
+        let time = Duration::from_millis(3_000 + random.below(4_000) as u64);
+        let at = random.below(fates.running.len() as i64 + 1) as usize;
+        fates.running.insert(at, Fate::Outage(server, time));
+    }
     fates
 }
 
@@ -143,18 +203,22 @@ fn at_random(mode: Mode, random: &mut Random) -> Fate {
         Mode::Services => 6_000,
     };
     let mut time = |most: i64| Duration::from_millis(random.below(most) as u64);
-    let (after, long) = (time(longest), time(1_000));
-    match random.below(10) {
-        0 if mode == Mode::Services && random.below(2) == 0 => Fate::TakenOver(after),
+    let (after, long, short) = (time(longest), time(1_000), time(100));
+    let services = mode == Mode::Services;
+    match random.below(12) {
+        0 if services && random.below(2) == 0 => Fate::TakenOver(after),
         0 => Fate::Stop(after),
-        1 if mode == Mode::Services && random.below(2) == 0 => {
-            Fate::Network(after, Duration::from_secs(6))
+        1 if services && random.below(3) > 0 => {
+            let server = random.pick(&[Server::Kafka, Server::Postgres]);
+            Fate::Network(server, after, Duration::from_secs(6))
         }
         1 => Fate::Pause(after, long),
         2..4 => {
             let names = failpoints(mode);
-            Fate::Failpoint(random.pick(&names), 1 + random.below(20) as u64)
+            at_step(random.pick(&names), 1 + random.below(20) as u64)
         }
+        4 => Fate::DiskFull(after, long),
+        5 => Fate::Compaction(after, Ending::Killed(short)),
         _ => Fate::Kill(after),
     }
 }

@@ -16,21 +16,39 @@ mod support;
 
 mod app;
 mod controls;
+#[path = "../../../streamkit/tests/disk/mod.rs"]
+mod disk;
 mod fate;
+mod feeder;
 mod input;
+mod latency;
 mod life;
+mod long;
 mod place;
 mod proxy;
+mod reader;
+mod suffer;
 mod tables;
+mod tally;
 mod watch;
 
-use fate::{Fates, Mode, all_failpoints, failpoints, random_fates, with_outages};
-use life::{Plan, Tally, live};
+use fate::{Fates, Mode, idle_fates, random_fates};
+use life::{Plan, live};
+use long::{asked, asked_modes};
 use oracle::generate::Random;
-use streamkit::time::{Clock, SystemClock};
+use tally::Tally;
 
 fn plan(mode: Mode, seed: u64, fates: Fates) -> Plan {
-    Plan { mode, seed, events: 2_000, fates, checkpoints: None, settings: &[], env: vec![] }
+    Plan {
+        mode,
+        seed,
+        events: 2_000,
+        fates,
+        checkpoints: None,
+        idle: false,
+        settings: &[],
+        env: vec![],
+    }
 }
 
 /// Otherwise a difference would say nothing about crashes.
@@ -62,25 +80,31 @@ fn f82_a_few_kills_on_real_services() {
     }
 }
 
-/// Reads a variable that `dev/crash-test` sets.
-fn asked(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn asked_modes() -> &'static [Mode] {
-    match asked("CRASH_MODE").as_deref() {
-        Some("embedded") => &[Mode::Embedded],
-        Some("services") => &[Mode::Services],
-        Some("both") | None => &[Mode::Embedded, Mode::Services],
-        Some(other) => panic!("--mode {other}: embedded, services or both"),
+#[test]
+fn t9_splits_that_go_idle_and_come_back_among_kills() {
+    let mut tally = Tally::default();
+    for seed in [1, 2] {
+        let fates = idle_fates(Mode::Embedded, 6, &mut Random::new(seed));
+        let plan = Plan { idle: true, ..plan(Mode::Embedded, seed, fates) };
+        live(&plan, &mut tally).unwrap();
     }
+    println!("{}", tally.line());
+    assert!(tally.floors > 0 && tally.deaths() > 0);
 }
 
 /// A few of the controls, which are sure to be fast.
 #[test]
 fn missing_rules_are_noticed() {
-    for rule in ["sqlite.one_transaction", "lake.redo", "edge.positions", "lateness.own_mark"] {
-        println!("{rule}: {}", controls::caught(rule, 1).unwrap().unwrap());
+    let fast = [
+        "sqlite.one_transaction",
+        "lake.redo",
+        "edge.positions",
+        "lateness.own_mark",
+        "floors.durable",
+        "compact.one_step",
+    ];
+    for control in controls::controls(Mode::Embedded).filter(|c| fast.contains(&c.rule)) {
+        println!("{}: {}", control.rule, controls::caught(control, 1).unwrap().unwrap());
     }
 }
 
@@ -88,78 +112,33 @@ fn missing_rules_are_noticed() {
 #[ignore = "long: dev/crash-test --negative runs it"]
 fn every_missing_rule_is_noticed() {
     let seed = asked("CRASH_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let modes = asked_modes();
-    let rules = modes.iter().flat_map(|&mode| controls::rules(mode));
-    let rules = rules.filter(|rule| asked("CRASH_BREAK").is_none_or(|only| only == *rule));
-    let mut unnoticed = vec![];
-    let mut noticed = 0;
-    for rule in rules {
-        match controls::caught(rule, seed) {
+    let controls = asked_modes().iter().flat_map(|&mode| controls::controls(mode));
+    let only = asked("CRASH_BREAK");
+    let (mut noticed, mut unnoticed) = (0, vec![]);
+    for control in controls.filter(|c| only.as_ref().is_none_or(|only| *only == c.rule)) {
+        if !control.can_be_tried() {
+            continue;
+        }
+        match controls::caught(control, seed) {
             Ok(Some(problem)) => {
                 noticed += 1;
                 let first: Vec<&str> = problem.lines().take(3).collect();
-                println!("{rule}: noticed. {}", first.join(" "));
+                println!("{}: noticed. {}", control.rule, first.join(" "));
             }
             Ok(None) => panic!("there are no services: run dev/services up"),
-            Err(problem) => unnoticed.push(problem),
+            Err(problem) => {
+                println!("NOT noticed: {problem}");
+                unnoticed.push(control.rule);
+            }
         }
     }
-    assert!(noticed > 0 && unnoticed.is_empty(), "not noticed: {unnoticed:#?}");
-    println!("every one of {noticed} missing rules was noticed");
+    assert!(noticed > 0 && unnoticed.is_empty(), "not noticed: {unnoticed:?}");
+    println!("every one of {noticed} controls was noticed");
 }
 
 #[test]
 #[ignore = "long: dev/crash-test runs it"]
 fn f82_as_long_as_asked_for() {
-    let number = |name: &str| asked(name).map(|text| text.parse::<u64>().unwrap());
-    let modes = asked_modes();
-    let seed = number("CRASH_SEED").expect("CRASH_SEED");
-    let (kills, minutes) = (number("CRASH_KILLS").unwrap_or(50), number("CRASH_MINUTES"));
-    let visits = number("CRASH_FAILPOINTS").unwrap_or(0);
-    let clock = SystemClock::new();
-    let mut failed = false;
-    for &mode in modes {
-        let mut random = Random::new(seed);
-        let mut tally = Tally::default();
-        let mut jobs = all_failpoints(mode, visits, 20, &mut random).into_iter();
-        for job in 0.. {
-            let enough = match minutes {
-                Some(minutes) => clock.elapsed().as_secs() >= minutes * 60,
-                None => tally.deaths() >= kills,
-            };
-            let fates = match jobs.next() {
-                Some(fates) => fates,
-                None if enough => break,
-                None => random_fates(mode, 20, &mut random),
-            };
-            let fates = match mode {
-                Mode::Services if asked("CRASH_OUTAGES").is_some() => {
-                    with_outages(fates, &mut random)
-                }
-                _ => fates,
-            };
-            let plan = plan(mode, seed.wrapping_mul(1_000).wrapping_add(job), fates);
-            let n = plan.fates.len();
-            match live(&plan, &mut tally) {
-                Ok(true) => println!("{mode:?} job {job} ({n} ends): {}", tally.line()),
-                Ok(false) => panic!("there are no services: run dev/services up"),
-                Err(problem) => {
-                    println!("FAILED {mode:?} job {job}: {problem}\nfates: {:?}", plan.fates);
-                    failed = true;
-                    break;
-                }
-            }
-        }
-        let never = |name: &&&str| tally.failpoints.get(**name).is_none_or(|(_, n)| *n == 0);
-        let names = failpoints(mode);
-        let missed: Vec<_> = names.iter().filter(never).collect();
-        println!("{mode:?}, seed {seed}, {} s: {}", clock.elapsed().as_secs(), tally.line());
-        println!("{mode:?}: failpoints reached {} of {}", names.len() - missed.len(), names.len());
-        if visits > 0 && !missed.is_empty() {
-            println!("{mode:?}: never reached: {missed:?}");
-            failed = true;
-        }
-    }
-    assert!(!failed, "see above");
+    assert!(long::run(), "see above");
     println!("nothing lost, nothing twice, nothing that went back");
 }

@@ -10,21 +10,26 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::fate::Mode;
+use super::disk::Disk;
+use super::fate::{Mode, Server};
 use super::proxy::Proxy;
-use super::tables::Tables;
-use crate::oracle::generate::{file_content, file_split};
+use super::reader::Reader;
+use crate::oracle::generate::{Random, file_content, file_split};
 use crate::oracle::{Expected, InputSplit, Settings, expect};
+use crate::support::embedded;
 use crate::support::kafka::{self, Topic};
 use crate::support::services::{self, Database};
-use crate::support::{embedded, unique};
 
 /// The surroundings of one job.
 pub struct Place {
     folder: TempDir,
+    /// What the lake and the checkpoints are on, if it is to get full.
+    disk: Option<Disk>,
     splits: Vec<InputSplit>,
     /// How much of each split is there for the program.
     fed: Vec<usize>,
+    /// Splits that get nothing at the moment.
+    quiet: Vec<bool>,
     pub expected: Expected,
     kind: Kind,
 }
@@ -39,14 +44,16 @@ struct Services {
     name: String,
     topic: Topic,
     database: Option<Database>,
-    /// In front of the database.
-    proxy: Proxy,
+    /// In front of the services.
+    kafka_proxy: Proxy,
+    database_proxy: Proxy,
     runtime: Runtime,
 }
 
 impl Place {
-    /// An empty place for these splits. `None`: there are no services.
-    pub fn new(mode: Mode, mut splits: Vec<InputSplit>, seed: u64) -> Option<Self> {
+    /// An empty place for these splits, with a small disk if that is needed and can be had. `None`:
+    /// there are no services.
+    pub fn new(mode: Mode, mut splits: Vec<InputSplit>, seed: u64, disk: bool) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let kind = match mode {
             Mode::Embedded => {
@@ -70,21 +77,30 @@ impl Place {
                 let n = PLACES.fetch_add(1, Ordering::Relaxed);
                 let name = format!("crash-{id}-{n}");
                 let server = admin.split(['@', '/']).nth(3).unwrap().to_owned();
-                let (topic, database, proxy) = runtime.block_on(async {
-                    (
-                        Topic::create(&kafka, &name, splits.len()).await,
-                        Database::create(&admin, &format!("crash_{id}_{n}")).await,
-                        Proxy::start(server, seed).await,
-                    )
+                let services = runtime.block_on(async {
+                    let topic = Topic::create(&kafka, &name, splits.len()).await;
+                    let database = Database::create(&admin, &format!("crash_{id}_{n}")).await;
+                    let kafka_proxy = Proxy::start(Server::Kafka, &kafka, !seed).await;
+                    let database_proxy = Proxy::start(Server::Postgres, &server, seed).await;
+                    (topic, Some(database), kafka_proxy, database_proxy)
                 });
                 splits.iter_mut().for_each(|split| split.topic = name.clone());
-                let database = Some(database);
-                Kind::Services(Box::new(Services { kafka, name, topic, database, proxy, runtime }))
+                let (topic, database, kafka_proxy, database_proxy) = services;
+                Kind::Services(Box::new(Services {
+                    kafka,
+                    name,
+                    topic,
+                    database,
+                    kafka_proxy,
+                    database_proxy,
+                    runtime,
+                }))
             }
         };
         let expected = expect(&splits, &Settings::default());
-        let fed = vec![0; splits.len()];
-        let mut place = Self { folder, splits, fed, expected, kind };
+        let (fed, quiet) = (vec![0; splits.len()], vec![false; splits.len()]);
+        let disk = disk.then(|| Disk::mount("size=64m")).flatten();
+        let mut place = Self { folder, disk, splits, fed, quiet, expected, kind };
         // A file is known by its first line.
         place.feed(0.01);
         Some(place)
@@ -102,17 +118,15 @@ impl Place {
 
     /// The arguments that say what to read and where to write.
     pub fn args(&self) -> Vec<String> {
-        let mut args = vec!["--data-dir".to_owned(), "data".to_owned()];
+        let mut args = self.tool(&[]);
         let mut set = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
         set("--ui-bind", "off");
-        // Whether a split was idle is not in the data, so results must not depend on it here.
-        set("--idle-timeout", "off");
         match &self.kind {
             Kind::Embedded { inputs } => {
                 inputs.iter().for_each(|input| set("--input", input.to_str().unwrap()));
             }
             Kind::Services(at) => {
-                set("--kafka-bootstrap-servers", &at.kafka);
+                set("--kafka-bootstrap-servers", &at.kafka_proxy.address().to_string());
                 set("--database-url", &at.url_through_proxy());
                 set("--kafka-input-topic", &at.name);
                 set("--kafka-output-topic", &format!("{}-out", at.name));
@@ -122,12 +136,69 @@ impl Place {
         args
     }
 
+    /// The arguments of a command that looks at what the job has left here.
+    pub fn tool(&self, command: &[&str]) -> Vec<String> {
+        let [lake, checkpoints] = [self.lake(), self.on_disk("checkpoints")];
+        let folders = [
+            "--data-dir",
+            "data",
+            "--lake-path",
+            lake.to_str().unwrap(),
+            "--checkpoint-path",
+            checkpoints.to_str().unwrap(),
+        ];
+        folders.iter().chain(command).map(|arg| (*arg).to_owned()).collect()
+    }
+
+    fn lake(&self) -> PathBuf {
+        self.on_disk("lake")
+    }
+
+    /// A folder on the disk that may get full, if there is one.
+    fn on_disk(&self, name: &str) -> PathBuf {
+        let data = self.folder().join("data");
+        self.disk.as_ref().map_or(data, |disk| disk.path().to_owned()).join(name)
+    }
+
+    /// Lets some splits, drawn anew each time, get nothing; never all of them.
+    pub fn quieten(&mut self, random: &mut Random) {
+        self.quiet.fill_with(|| random.below(2) == 0);
+        let heard = random.below(self.quiet.len() as i64) as usize;
+        self.quiet[heard] = false;
+    }
+
+    /// All splits get what is theirs.
+    pub fn quieten_none(&mut self) {
+        self.quiet.fill(false);
+    }
+
+    /// Takes the floors of the run into account, by split as `checkpoint show --json` has them, and
+    /// says how many they are.
+    pub fn take_floors(&mut self, floors: &serde_json::Value) -> Result<u64, String> {
+        let mut n = 0;
+        for (id, floors) in floors.as_object().ok_or("no floors")? {
+            let floors: Vec<(i64, i64)> =
+                serde_json::from_value(floors.clone()).map_err(|e| e.to_string())?;
+            // `topic/2`, or `/tmp/x/part2.jsonl#2b6579b2384da4a1`
+            let name = id.rsplit('/').next().and_then(|name| name.split('#').next());
+            let is_it = |split: &&mut InputSplit| {
+                name == Some(&split.partition.to_string()) || name == Some(&split.name)
+            };
+            let split = self.splits.iter_mut().find(is_it);
+            let split = split.ok_or_else(|| format!("a floor for the split {id}"))?;
+            n += floors.len() as u64;
+            split.floors = floors;
+        }
+        self.expected = expect(&self.splits, &Settings::default());
+        Ok(n)
+    }
+
     /// Gives the program this share of the input.
     pub fn feed(&mut self, share: f64) {
         for (i, split) in self.splits.iter().enumerate() {
             let to = (split.records.len() as f64 * share).ceil() as usize;
             let (from, to) = (self.fed[i], to.clamp(self.fed[i], split.records.len()));
-            if from == to {
+            if from == to || self.quiet[i] {
                 continue;
             }
             let records = &split.records[from..to];
@@ -148,13 +219,13 @@ impl Place {
     pub fn check(&self) {
         let data = self.folder().join("data");
         match &self.kind {
-            Kind::Embedded { .. } => embedded::check(&self.expected, &data, &data.join("lake")),
+            Kind::Embedded { .. } => embedded::check(&self.expected, &data, &self.lake()),
             Kind::Services(at) => at.runtime.block_on(services::check(
                 &self.expected,
                 &at.kafka,
                 &at.name,
                 &at.url(),
-                &data.join("lake"),
+                &self.lake(),
             )),
         }
     }
@@ -168,7 +239,8 @@ impl Place {
     }
 
     /// `kill -9` for a service of `dev/services`, and a new start after this time.
-    pub fn outage(&self, name: &str, time: Duration) {
+    pub fn outage(&self, server: Server, time: Duration) {
+        let name = if server == Server::Kafka { "kafka" } else { "postgres" };
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dev/services");
         let run = |arg: &str| {
             let out = Command::new(&script).args([arg, name]).output().unwrap();
@@ -184,11 +256,24 @@ impl Place {
         assert!(run("status").contains(&format!("{name}: running")), "{said}");
     }
 
-    /// Whether the network to PostgreSQL fails from now on; how often it was cut so far.
-    pub fn network(&self, troubled: bool) -> u64 {
+    /// Whether the network to a service fails from now on; how often it was cut so far.
+    pub fn network(&self, server: Server, troubled: bool) -> u64 {
         let Kind::Services(at) = &self.kind else { return 0 };
-        at.proxy.set_troubled(troubled);
-        at.proxy.cuts()
+        let proxy = if server == Server::Kafka { &at.kafka_proxy } else { &at.database_proxy };
+        proxy.set_troubled(troubled);
+        proxy.cuts()
+    }
+
+    /// Takes all room on the disk, if there is one that may get full.
+    pub fn fill_disk(&self) -> Filled {
+        Filled(self.disk.as_ref().map(Disk::fill))
+    }
+
+    /// Whether a date of the lake has small files that could become one.
+    pub fn has_files_to_merge(&self) -> bool {
+        let files = |path: &Path| std::fs::read_dir(path).map_or(0, Iterator::count);
+        let Ok(dates) = std::fs::read_dir(self.lake()) else { return false };
+        dates.flatten().any(|date| files(&date.path()) > 1)
     }
 
     /// Ends the program's sessions with PostgreSQL.
@@ -204,6 +289,15 @@ impl Place {
     }
 }
 
+/// What takes the room on a disk.
+pub struct Filled(Option<PathBuf>);
+
+impl Filled {
+    pub fn free(self) {
+        self.0.into_iter().for_each(|filler| std::fs::remove_file(filler).unwrap());
+    }
+}
+
 impl Services {
     fn url(&self) -> String {
         self.database.as_ref().unwrap().url()
@@ -213,7 +307,7 @@ impl Services {
         let url = self.url();
         let (user, place) = url.split_once('@').unwrap();
         let (_, database) = place.split_once('/').unwrap();
-        format!("{user}@{}/{database}", self.proxy.address())
+        format!("{user}@{}/{database}", self.database_proxy.address())
     }
 }
 
@@ -230,90 +324,4 @@ impl Drop for Services {
             });
         }
     }
-}
-
-/// Reads the tables.
-#[derive(Debug, Clone)]
-pub enum Reader {
-    Sqlite(PathBuf),
-    Postgres(String),
-}
-
-impl Reader {
-    /// The tables now, all in one transaction. `Err`: they cannot be read at the moment, or are not
-    /// there yet.
-    pub fn read(&self, runtime: &Runtime) -> Result<Tables, String> {
-        match self {
-            Self::Sqlite(path) => sqlite(path).map_err(|e| e.to_string()),
-            Self::Postgres(url) => runtime.block_on(postgres(url)).map_err(|e| e.to_string()),
-        }
-    }
-}
-
-const PROGRESS: &str = "SELECT sink, progress FROM streamkit_progress WHERE progress IS NOT NULL";
-const VIEWS: &str = "SELECT window_start, page_url, window_end, view_count FROM page_view_counts";
-const USERS: &str = "SELECT window_start, window_end, active_user_count FROM active_users";
-const SESSIONS: &str = "SELECT user_id, session_start_time, session_end_time,
-                               session_duration_seconds FROM user_sessions";
-
-fn sqlite(path: &Path) -> rusqlite::Result<Tables> {
-    use rusqlite::{Connection, OpenFlags};
-    let micros =
-        |text: String| chrono::DateTime::parse_from_rfc3339(&text).unwrap().timestamp_micros();
-    let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    let all = connection.transaction()?;
-    let mut tables = Tables::default();
-    let mut query = all.prepare(PROGRESS)?;
-    let mut rows = query.query([])?;
-    while let Some(row) = rows.next()? {
-        tables.note(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?);
-    }
-    let mut query = all.prepare(VIEWS)?;
-    let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get::<_, i64>(3)?)));
-    tables.page_view_counts = unique(rows?.map(|row| {
-        let (start, page, end, views): (String, String, String, i64) = row.unwrap();
-        ((micros(start), page), (micros(end), views as u64))
-    }));
-    let mut query = all.prepare(USERS)?;
-    let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get::<_, i64>(2)?)));
-    tables.active_users = unique(rows?.map(|row| {
-        let (start, end, users): (String, String, i64) = row.unwrap();
-        (micros(start), (micros(end), users as u64))
-    }));
-    let mut query = all.prepare(SESSIONS)?;
-    let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get::<_, f64>(3)?)));
-    tables.user_sessions = unique(rows?.map(|row| {
-        let (user, start, end, seconds): (String, String, String, f64) = row.unwrap();
-        ((user, micros(start)), (micros(end), seconds))
-    }));
-    Ok(tables)
-}
-
-async fn postgres(url: &str) -> Result<Tables, tokio_postgres::Error> {
-    use tokio_postgres::{IsolationLevel, NoTls, Row};
-    let micros =
-        |row: &Row, i: usize| row.get::<_, chrono::DateTime<chrono::Utc>>(i).timestamp_micros();
-    let (mut client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    tokio::spawn(connection);
-    let all = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
-    let all = all.read_only(true).start().await?;
-    let mut tables = Tables::default();
-    let progress = PROGRESS.replace("sink, progress", "sink, progress::text");
-    for row in all.query(&progress, &[]).await? {
-        tables.note(row.get(0), row.get(1));
-    }
-    let rows = all.query(VIEWS, &[]).await?;
-    tables.page_view_counts = unique(rows.iter().map(|r| {
-        ((micros(r, 0), r.get::<_, String>(1)), (micros(r, 2), r.get::<_, i64>(3) as u64))
-    }));
-    let rows = all.query(USERS, &[]).await?;
-    tables.active_users =
-        unique(rows.iter().map(|r| (micros(r, 0), (micros(r, 1), r.get::<_, i64>(2) as u64))));
-    let rows = all.query(SESSIONS, &[]).await?;
-    tables.user_sessions = unique(
-        rows.iter()
-            .map(|r| ((r.get::<_, String>(0), micros(r, 1)), (micros(r, 2), r.get::<_, f64>(3)))),
-    );
-    Ok(tables)
 }

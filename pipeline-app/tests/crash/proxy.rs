@@ -1,5 +1,8 @@
-//! A network that fails, between the program and PostgreSQL: connections are cut in the middle of
+//! A network that fails, between the program and a service: connections are cut in the middle of
 //! anything, answers get lost (also the one to a commit), and things take long.
+//!
+//! A broker tells its clients where it is to be found, and they would go past the proxy from then on.
+//! So that address is replaced wherever the broker's answers have it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch::{Receiver, Sender, channel};
 
+use super::fate::Server;
 use crate::oracle::generate::Random;
 
 /// What is wrong with the network at the moment.
@@ -32,14 +36,21 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Stands in front of `server`.
-    pub async fn start(server: String, seed: u64) -> Self {
+    /// Stands in front of the service at `server`, an address and a port.
+    pub async fn start(kind: Server, server: &str, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (trouble, watched) = channel(Trouble::None);
+        let server: SocketAddr = server.parse().expect("dev/services gives a number and a port");
+        let told = match kind {
+            Server::Kafka => {
+                Some(Told { said: in_protocol(server), instead: in_protocol(address) })
+            }
+            Server::Postgres => None,
+        };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, server.clone(), watched.clone()));
+                tokio::spawn(serve(client, server, told.clone(), watched.clone()));
             }
         });
         let troubled = Arc::new(AtomicBool::new(false));
@@ -62,6 +73,21 @@ impl Proxy {
     pub fn cuts(&self) -> u64 {
         self.cuts.load(Ordering::Relaxed)
     }
+}
+
+/// Where a broker says that it is, and what its clients are told.
+#[derive(Debug, Clone)]
+struct Told {
+    said: Vec<u8>,
+    instead: Vec<u8>,
+}
+
+/// As Kafka's protocol has it: the host's text, and four bytes for the port. (The length before it
+/// stays the same, as the proxy is on the same host; and no record of a test has these bytes.)
+fn in_protocol(address: SocketAddr) -> Vec<u8> {
+    let mut bytes = address.ip().to_string().into_bytes();
+    bytes.extend(u32::from(address.port()).to_be_bytes());
+    bytes
 }
 
 /// Answers are lost for a moment before most cuts: so a commit may have been done or not.
@@ -89,15 +115,26 @@ async fn make(
     }
 }
 
-async fn serve(client: TcpStream, server: String, trouble: Receiver<Trouble>) {
+async fn serve(
+    client: TcpStream,
+    server: SocketAddr,
+    told: Option<Told>,
+    trouble: Receiver<Trouble>,
+) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let (client_in, client_out) = client.into_split();
     let (server_in, server_out) = server.into_split();
     let mut cut = trouble.clone();
+    let answers = async {
+        match told {
+            Some(told) => carry_answers(server_in, client_out, trouble.clone(), &told).await,
+            None => carry(server_in, client_out, trouble.clone(), true).await,
+        }
+    };
     // Whichever ends first takes the connection with it.
     tokio::select! {
         () = carry(client_in, server_out, trouble.clone(), false) => {}
-        () = carry(server_in, client_out, trouble, true) => {}
+        () = answers => {}
         _ = cut.wait_for(|now| *now == Trouble::Cut) => {}
     }
 }
@@ -110,16 +147,60 @@ async fn carry(
 ) {
     let mut bytes = vec![0; 1 << 14];
     while let Ok(n @ 1..) = from.read(&mut bytes).await {
-        let now = *trouble.borrow();
-        if now == Trouble::Mute && answers {
-            // Lost for good.
+        if !pass(&mut trouble, answers).await {
             continue;
-        }
-        if now == Trouble::Slow {
-            let _ = trouble.wait_for(|now| *now != Trouble::Slow).await;
         }
         if to.write_all(&bytes[..n]).await.is_err() {
             return;
         }
     }
+}
+
+/// Whole answers of a broker, each with its length before it.
+async fn carry_answers(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    mut trouble: Receiver<Trouble>,
+    told: &Told,
+) {
+    while let Ok(length) = from.read_u32().await {
+        let mut frame = length.to_be_bytes().to_vec();
+        frame.resize(4 + length as usize, 0);
+        if from.read_exact(&mut frame[4..]).await.is_err() {
+            return;
+        }
+        replace(&mut frame, told);
+        if pass(&mut trouble, true).await && to.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn replace(frame: &mut [u8], told: &Told) {
+    assert_eq!(told.said.len(), told.instead.len(), "both are on this machine");
+    let mut from = 0;
+    while let Some(at) = frame[from..].windows(told.said.len()).position(|w| w == told.said) {
+        let at = from + at;
+        from = at + told.said.len();
+        frame[at..from].copy_from_slice(&told.instead);
+    }
+}
+
+/// Waits while nothing gets through. Whether this gets through at all: lost answers are lost for
+/// good.
+async fn pass(trouble: &mut Receiver<Trouble>, is_answer: bool) -> bool {
+    let now = *trouble.borrow();
+    if now == Trouble::Slow {
+        let _ = trouble.wait_for(|now| *now != Trouble::Slow).await;
+    }
+    now != Trouble::Mute || !is_answer
+}
+
+#[test]
+fn clients_of_a_broker_are_told_the_proxy_s_address() {
+    let [said, instead] = ["127.0.0.1:20092", "127.0.0.1:4711"].map(|a| a.parse().unwrap());
+    let told = Told { said: in_protocol(said), instead: in_protocol(instead) };
+    let mut frame = [b"xx".as_slice(), &told.said, &told.said, b"y"].concat();
+    replace(&mut frame, &told);
+    assert_eq!(frame, [b"xx".as_slice(), &told.instead, &told.instead, b"y"].concat());
 }

@@ -1,6 +1,6 @@
 //! The three tables while they are being written: what nobody may ever see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::oracle::Expected;
@@ -32,8 +32,9 @@ impl Tables {
         self.w.get(table).copied().unwrap_or(i64::MIN)
     }
 
-    /// What is wrong with this moment, given an earlier one and what there will be in the end.
-    pub fn problem(&self, before: &Self, expected: &Expected) -> Option<String> {
+    /// What is wrong with this moment, given an earlier one and, if that is known already, what
+    /// there will be in the end.
+    pub fn problem(&self, before: &Self, expected: Option<&Expected>) -> Option<String> {
         for (table, w) in &before.w {
             if self.w(table) < *w {
                 return Some(format!("{table}: the progress went from {w} to {}", self.w(table)));
@@ -43,17 +44,48 @@ impl Tables {
         check(
             "page_view_counts",
             ws("page_view_counts"),
-            [&before.page_view_counts, &self.page_view_counts, &expected.page_view_counts],
+            [&before.page_view_counts, &self.page_view_counts],
+            expected.map(|expected| &expected.page_view_counts),
         )
         .or_else(|| {
             check(
                 "active_users",
                 ws("active_users"),
-                [&before.active_users, &self.active_users, &expected.active_users],
+                [&before.active_users, &self.active_users],
+                expected.map(|expected| &expected.active_users),
             )
         })
         .or_else(|| sessions(before, self, expected))
     }
+
+    /// How many windows are final by now.
+    pub fn finals(&self) -> [Finals; 2] {
+        let (views, users) = (self.w("page_view_counts"), self.w("active_users"));
+        [
+            ("page_view_counts", views, count(&self.page_view_counts, views)),
+            ("active_users", users, count(&self.active_users, users)),
+        ]
+    }
+}
+
+/// A table, how far its sink had got, and the number of windows that end by then.
+pub type Finals = (&'static str, i64, usize);
+
+fn count<K>(rows: &BTreeMap<K, (i64, u64)>, w: i64) -> usize {
+    rows.values().filter(|(end, _)| *end <= w).count()
+}
+
+/// What was missing, or too much, at some moment, as is found out when it is known what there had
+/// to be. (A row that was there has neither changed nor disappeared since.)
+pub fn finals_problem(seen: &BTreeSet<Finals>, expected: &Expected) -> Option<String> {
+    seen.iter().find_map(|&(table, w, found)| {
+        let wanted = match table {
+            "page_view_counts" => count(&expected.page_view_counts, w),
+            _ => count(&expected.active_users, w),
+        };
+        let text = || format!("{table}: {found} windows up to W = {w}, and {wanted} there are");
+        (wanted != found).then(text)
+    })
 }
 
 /// Windows: a final row is as it will be in the end, all of them are there, none disappears, and
@@ -61,7 +93,8 @@ impl Tables {
 fn check<K: Ord + Debug>(
     table: &str,
     (w_before, w): (i64, i64),
-    [before, now, expected]: [&BTreeMap<K, (i64, u64)>; 3],
+    [before, now]: [&BTreeMap<K, (i64, u64)>; 2],
+    expected: Option<&BTreeMap<K, (i64, u64)>>,
 ) -> Option<String> {
     for (key, (end, old)) in before {
         match now.get(key) {
@@ -75,6 +108,7 @@ fn check<K: Ord + Debug>(
             Some(_) => {}
         }
     }
+    let expected = expected?;
     for (key, (end, n)) in now {
         match expected.get(key) {
             None => return Some(format!("{table} {key:?}: {n}, and there is no such row")),
@@ -92,13 +126,14 @@ fn check<K: Ord + Debug>(
 }
 
 /// Sessions have no running values: every row is final.
-fn sessions(before: &Tables, now: &Tables, expected: &Expected) -> Option<String> {
+fn sessions(before: &Tables, now: &Tables, expected: Option<&Expected>) -> Option<String> {
     for (key, row) in &before.user_sessions {
         if now.user_sessions.get(key) != Some(row) {
             let now = now.user_sessions.get(key);
             return Some(format!("user_sessions {key:?}: was {row:?}, and is {now:?}"));
         }
     }
+    let expected = expected?;
     let mut rows = now.user_sessions.iter();
     let wrong = rows.find(|(key, row)| expected.user_sessions.get(key) != Some(row));
     wrong.map(|(key, row)| format!("user_sessions {key:?}: {row:?} is not what it should be"))
@@ -127,7 +162,11 @@ fn what_nobody_may_see_is_seen() {
         ((60, vec![(0, 3)]), (0, vec![(0, 3)]), "the progress went"),
     ];
     for ((w_before, before), (w, now), problem) in cases {
-        let found = at(w, &now).problem(&at(w_before, &before), &expected).unwrap_or_default();
+        let found =
+            at(w, &now).problem(&at(w_before, &before), Some(&expected)).unwrap_or_default();
         assert!(found.contains(problem) && found.is_empty() == problem.is_empty(), "{found}");
     }
+    let seen = |w: i64, rows: &[(i64, u64)]| BTreeSet::from([at(w, rows).finals()[1]]);
+    assert_eq!(finals_problem(&seen(60, &[(0, 3), (60, 1)]), &expected), None);
+    assert!(finals_problem(&seen(120, &[(0, 3)]), &expected).is_some_and(|p| p.contains("and 2")));
 }

@@ -1,5 +1,6 @@
 //! A thread that reads the tables all the time, while the program is being killed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::place::Reader;
-use super::tables::Tables;
+use super::reader::Reader;
+use super::tables::{Finals, Tables};
 use crate::oracle::Expected;
 
 const PAUSE: Duration = Duration::from_millis(100);
@@ -26,10 +27,13 @@ pub struct Seen {
     pub times: u64,
     /// What nobody may see, the first time that it was seen.
     pub problem: Option<String>,
+    /// What cannot be judged before the end.
+    pub finals: BTreeSet<Finals>,
 }
 
 impl Watch {
-    pub fn start(reader: Reader, expected: Expected) -> Self {
+    /// `expected`: what there will be in the end, if that is known already.
+    pub fn start(reader: Reader, expected: Option<Expected>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -40,7 +44,10 @@ impl Watch {
                 let last = stopped.load(Ordering::Relaxed);
                 if let Ok(now) = reader.read(&runtime) {
                     seen.times += 1;
-                    seen.problem = now.problem(&before, &expected);
+                    seen.problem = now.problem(&before, expected.as_ref());
+                    if expected.is_none() {
+                        seen.finals.extend(now.finals());
+                    }
                     before = now;
                 }
                 if last {

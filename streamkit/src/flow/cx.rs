@@ -19,6 +19,10 @@ pub(crate) struct Cx {
     /// Of the present source batch: records that each aggregate wants, and those late for it.
     pub(crate) wanted: Vec<u64>,
     pub(crate) late: Vec<u64>,
+    /// The batch is for sinks that lack it; everything else has had it (rule D5).
+    pub(crate) catching_up: bool,
+    /// A sink behind windows has no room: a barrier passes all the same, and tells it nothing.
+    pub(crate) held: bool,
     /// While there is a list, what a step sends goes there, and leaves only when the step is through
     /// on every branch: a step that panics on one of them has then sent nothing on any.
     staged: Option<Vec<Outgoing>>,
@@ -38,6 +42,8 @@ impl Cx {
             origin: None,
             wanted: vec![0; aggregates],
             late: vec![0; aggregates],
+            catching_up: false,
+            held: false,
             staged: None,
         }
     }

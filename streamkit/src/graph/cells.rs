@@ -11,7 +11,7 @@ use crate::connector::{Claim, Progress, SinkContext};
 use crate::error::Result;
 use crate::progress::SinkProgress;
 use crate::record::{Split, SplitId, SplitList};
-use crate::task::{GivenUps, Input, SplitPlan, Tracker};
+use crate::task::{GivenUps, Input, Reach, SplitPlan, Tracker};
 use crate::time::{Clock, Timestamp};
 
 /// Finds new splits, and where their data begin.
@@ -46,8 +46,8 @@ pub(crate) trait SinkCell: Send {
     fn shared(&self) -> Arc<SinkShared>;
     /// Connects and claims; returns the stored progress.
     fn recover(&mut self, context: &SinkContext, claim: &Claim) -> Result<Option<Progress>>;
-    /// Says what the target has: the positions by split index, or the watermark.
-    fn prepare(&mut self, has: Arc<[u64]>, has_w: Timestamp, workers: usize, queue: usize);
+    /// Makes the queue. `has_w`: the watermark that the target has, for a sink behind windows.
+    fn prepare(&mut self, has_w: Timestamp, workers: usize, queue: usize);
     /// The sink's thread, to be run once.
     fn task(&mut self, parts: SinkParts) -> Result<Box<dyn FnOnce() -> Result<()> + Send>>;
 }
@@ -68,5 +68,7 @@ pub(crate) struct SinkParts {
 pub(crate) struct SinkShared {
     /// Every final result with a fire time up to this one is committed.
     pub(crate) acked: Arc<AtomicI64>,
+    /// How far a sink behind stateless steps has been sent each split.
+    pub(crate) reach: Arc<Reach>,
     pub(crate) status: Mutex<SinkProgress>,
 }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::flow::{Link, Tee};
 use crate::operator::Acks;
 use crate::record::SplitList;
-use crate::task::{Gauges, Signal};
+use crate::task::{Gauges, Passage, Signal};
 
 /// Everything downstream of a step, as functions that build one worker's worth of it.
 pub(crate) type Consumers<T> =
@@ -19,6 +19,7 @@ pub(crate) struct Deploy {
     pub(crate) signals: Arc<[Arc<Signal>]>,
     /// The queues that the input being built can fill.
     pub(crate) gauges: Gauges,
+    pub(crate) passage: Arc<Passage>,
     /// What the sinks reached from the operator being built acknowledge to.
     pub(crate) acks: Acks,
     /// For each split: the position of the checkpoint.

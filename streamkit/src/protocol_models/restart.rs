@@ -307,6 +307,7 @@ impl Restart {
                 floors,
                 given_up: BTreeMap::new(),
                 end: None,
+                near: u64::MAX,
             };
             let plan = plan_split(i as u32, facts);
             let mut from = plan.from;

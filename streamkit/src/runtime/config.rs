@@ -73,6 +73,7 @@ pub struct RunConfig {
     pub(crate) take_over: bool,
     pub(crate) rebuild: bool,
     pub(crate) accept_gap: BTreeSet<String>,
+    pub(crate) backfill: BTreeSet<String>,
     pub(crate) allow_dropped_state: BTreeSet<String>,
     pub(crate) instance: String,
     pub(crate) queue: usize,
@@ -80,6 +81,8 @@ pub struct RunConfig {
     pub(crate) max_dead_letters: Option<f64>,
     pub(crate) discover_every: Option<Duration>,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) detach_after: Duration,
+    pub(crate) catch_up_beyond: u64,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -115,6 +118,7 @@ impl RunConfig {
             take_over: false,
             rebuild: false,
             accept_gap: BTreeSet::new(),
+            backfill: BTreeSet::new(),
             allow_dropped_state: BTreeSet::new(),
             instance: "0".to_owned(),
             queue: 128,
@@ -122,6 +126,8 @@ impl RunConfig {
             max_dead_letters: None,
             discover_every: Some(seconds(5)),
             shutdown_timeout: seconds(30),
+            detach_after: seconds(10),
+            catch_up_beyond: 100_000,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -199,6 +205,16 @@ impl RunConfig {
         self
     }
 
+    /// Fills a sink behind stateless steps from the first record of every split on, if it is new to
+    /// the job or its target was emptied; everything else goes on meanwhile. Without this a new sink
+    /// starts at the checkpoint. The source must still have these records. Can be said for several
+    /// sinks; for one that has begun already it means nothing.
+    #[must_use]
+    pub fn backfill(mut self, sink: impl Into<String>) -> Self {
+        self.backfill.insert(sink.into());
+        self
+    }
+
     /// Lets the state of an operator go that is no longer part of the job, or has other parameters
     /// than before. Can be said for several operators.
     ///
@@ -262,6 +278,26 @@ impl RunConfig {
     #[must_use]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long a sink behind stateless steps may be stuck in one write or commit, trying again
+    /// included, with its queue full, before the job goes on without it. It gets what it lacks from the source when
+    /// it is back; so the source must keep its records for as long as a target may be down. Until then
+    /// the job waits for it, as it always does for a sink that is merely slow, and for one behind
+    /// windows. Default: 10 s.
+    #[must_use]
+    pub fn detach_after(mut self, time: Duration) -> Self {
+        self.detach_after = time;
+        self
+    }
+
+    /// At the start, a sink behind stateless steps may be this many records of a split behind the
+    /// checkpoint, and the job begins where it is. One that is further behind gets what it lacks by a
+    /// reader of its own, while everything else goes on. Default: 100,000.
+    #[must_use]
+    pub fn catch_up_beyond(mut self, records: u64) -> Self {
+        self.catch_up_beyond = records;
         self
     }
 

@@ -25,7 +25,7 @@ use crate::flow::{Barrier, BarrierKind, Control};
 use crate::graph::{SinkShared, SourceCell};
 use crate::progress::{CheckpointProgress, JobState};
 use crate::record::{SplitId, SplitList};
-use crate::task::{GivenUps, SplitPlan, SplitState, Tracker, WorkerShared};
+use crate::task::{GivenUps, Passage, SplitPlan, SplitState, Tracker, WorkerShared};
 use crate::time::{Timestamp, millis};
 
 /// A job that has been set up.
@@ -41,6 +41,7 @@ pub(crate) struct Coordinator {
     sinks: Vec<RunningSink>,
     tracker: Arc<Tracker>,
     given_ups: Arc<GivenUps>,
+    passage: Arc<Passage>,
     split_list: SplitList,
     discovered: Receiver<Result<Discovered>>,
     /// Whether the coordinator has ended.
@@ -289,6 +290,8 @@ impl Coordinator {
     fn send_barrier(&mut self, kind: BarrierKind, now: Duration) -> Result<()> {
         let barrier = Barrier::new(kind);
         self.barrier = Some((Arc::clone(&barrier), now));
+        // At the end all that is left has to fire, and that needs room.
+        self.passage.want(kind != BarrierKind::Drain);
         self.send(&Control::Barrier(barrier))?;
         failpoint("coordinator.barrier_sent");
         Ok(())
@@ -313,11 +316,18 @@ impl Coordinator {
         }
         let (barrier, since) = (Arc::clone(barrier), *since);
         self.barrier = None;
+        self.passage.want(false);
         failpoint("coordinator.barrier_passed");
         match barrier.kind {
             BarrierKind::Tick => Ok(()),
             BarrierKind::Checkpoint { .. } => {
-                self.write_checkpoint(&barrier, since)?;
+                match self.write_checkpoint(&barrier, since) {
+                    // No result waits for it, and the next one is a base, which needs nothing of it.
+                    Err(error) if error.is_retriable() && self.stage == Stage::Running => {
+                        tracing::warn!(%error, "no checkpoint was written; the next one is due as ever");
+                    }
+                    written => written?,
+                }
                 if self.stage == Stage::LastCheckpoint {
                     self.stage = Stage::Ending { since: now };
                     self.send(&Control::End)?;

@@ -120,19 +120,33 @@ pub(crate) struct SplitFacts<'a> {
     pub(crate) floors: Vec<(u64, Timestamp)>,
     pub(crate) given_up: BTreeMap<u64, String>,
     pub(crate) end: Option<u64>,
+    /// So many records a sink may be behind the checkpoint without a reader of its own.
+    pub(crate) near: u64,
 }
 
-/// Rule D5: the reader starts at the lowest of the checkpoint and the sinks, and no batch straddles
-/// a position of any of them.
-pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
-    let SplitFacts { split, start, entry, sinks, floors, given_up, end } = facts;
+/// Where a sink goes on with a split: what it has, or else the start of the data.
+pub(crate) fn sink_position(
+    split: &SplitId,
+    start: u64,
+    has: Option<&BTreeMap<SplitId, Position>>,
+) -> Position {
     let at_start = Position { next: start, ..Position::default() };
-    let of_sink = |has: &Option<&BTreeMap<SplitId, Position>>| {
-        has.and_then(|has| has.get(&split.id).copied()).unwrap_or(at_start)
+    has.and_then(|has| has.get(split).copied()).unwrap_or(at_start)
+}
+
+/// Rule D5: the reader starts at the lowest of the checkpoint and the sinks that are near it, and no
+/// portion straddles a position of any of them. Sinks that are further behind get a reader of their
+/// own.
+pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
+    let SplitFacts { split, start, entry, sinks, floors, given_up, end, near } = facts;
+    let checkpoint = match entry {
+        Some(entry) => entry.position,
+        None => Position { next: start, ..Position::default() },
     };
-    let checkpoint = entry.map_or(at_start, |entry| entry.position);
-    let all: Vec<Position> = sinks.iter().map(of_sink).chain(std::iter::once(checkpoint)).collect();
-    let from = all.iter().copied().min_by_key(|at| at.next).unwrap_or(checkpoint);
+    let of_sinks = sinks.iter().map(|has| sink_position(&split.id, start, *has));
+    let all: Vec<Position> = of_sinks.chain(std::iter::once(checkpoint)).collect();
+    let is_near = |at: &&Position| at.next.saturating_add(near) >= checkpoint.next;
+    let from = all.iter().filter(is_near).copied().min_by_key(|at| at.next).unwrap_or(checkpoint);
     let mut cuts: Vec<u64> = all.iter().map(|at| at.next).filter(|at| *at > from.next).collect();
     cuts.sort_unstable();
     cuts.dedup();
@@ -182,7 +196,7 @@ pub(crate) fn reopening(closed: Timestamp, splits: &[(SplitId, u64, Option<u64>)
 /// Refuses a sink whose target was emptied, or is another one (rule D6).
 pub(crate) fn lost_progress(job: &str, sink: &str, checkpoint: u64) -> Error {
     Error::user(format!(
-        "the sink {sink} of job {job} has no progress in its target, although checkpoint {checkpoint} says that it had committed: the target was emptied, or it is another one. Point the sink to its target, or restore it. To go on without what it had: --accept-gap \"{sink}\" (RunConfig::accept_gap); to fill a new one from the start, choose another job name"
+        "the sink {sink} of job {job} has no progress in its target, although checkpoint {checkpoint} says that it had committed: the target was emptied, or it is another one. Point the sink to its target, or restore it. To go on without what it had: --accept-gap \"{sink}\" (RunConfig::accept_gap). To fill it from the first record on, if it is not behind windows: --backfill \"{sink}\" (RunConfig::backfill); otherwise choose another job name"
     ))
 }
 
@@ -205,6 +219,15 @@ pub(crate) fn cut_start(split: &SplitId, start: u64, first: u64) -> Error {
 pub(crate) fn kept_by_rebuild(facts: Vec<Fact>) -> Vec<Fact> {
     let about_state = |fact: &Fact| matches!(fact, Fact::Begins { .. } | Fact::Adopted { .. });
     facts.into_iter().filter(|fact| !about_state(fact)).collect()
+}
+
+/// Rule D12: where a sink that is new to the job begins: at its checkpoint, or with the first records.
+pub(crate) fn adopted_at(checkpoint: &Manifest, backfill: bool) -> BTreeMap<SplitId, Position> {
+    let at = |entry: &SplitEntry| match backfill {
+        true => Position { next: entry.start, ..Position::default() },
+        false => entry.position,
+    };
+    checkpoint.splits.iter().map(|entry| (entry.split.id.clone(), at(entry))).collect()
 }
 
 /// The last adoption of a sink: by which checkpoint, and from where it goes on.
@@ -278,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn d5_the_reader_starts_at_the_lowest_position_and_cuts_at_the_others() {
+    fn d5_the_reader_starts_at_the_lowest_position_that_is_near_and_cuts_at_the_others() {
         let entry = SplitEntry {
             split: split("a"),
             position: position(50),
@@ -287,9 +310,8 @@ mod tests {
         };
         let lake = BTreeMap::from([(SplitId::new("a"), position(20))]);
         let topic = BTreeMap::from([(SplitId::new("a"), position(70))]);
-        let plan = plan_split(
-            0,
-            SplitFacts {
+        let plan = |near| {
+            let facts = SplitFacts {
                 split: split("a"),
                 start: 0,
                 entry: Some(&entry),
@@ -297,12 +319,13 @@ mod tests {
                 floors: vec![],
                 given_up: BTreeMap::new(),
                 end: None,
-            },
-        );
-        assert_eq!(
-            (plan.from, plan.cuts, plan.restored),
-            (position(20), vec![50, 70], position(50))
-        );
+                near,
+            };
+            let plan = plan_split(0, facts);
+            (plan.from, plan.cuts, plan.restored)
+        };
+        assert_eq!(plan(30), (position(20), vec![50, 70], position(50)));
+        assert_eq!(plan(29), (position(50), vec![70], position(50)), "it has a reader of its own");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::flow::Link;
 use crate::graph::{Deploy, SinkCell, SinkParts, SinkShared};
 use crate::progress::SinkProgress;
-use crate::task::{SinkEdge, SinkMessage};
+use crate::task::{Attachment, Reach, SinkEdge, SinkMessage};
 use crate::time::Timestamp;
 
 /// A sink in the plan.
@@ -33,7 +33,6 @@ pub(crate) struct Edges<T>(Arc<Mutex<Option<Edge<T>>>>, Arc<SinkShared>, bool);
 
 struct Edge<T> {
     sender: Sender<(usize, SinkMessage<T>)>,
-    has: Arc<[u64]>,
     has_w: Timestamp,
     upserts: bool,
 }
@@ -47,13 +46,14 @@ impl<T> Clone for Edges<T> {
 impl<T: Data> Edges<T> {
     pub(crate) fn edge(&self, deploy: &mut Deploy) -> Result<Box<dyn Link<T>>> {
         let edge = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Edge { sender, has, has_w, upserts }) = &*edge else {
+        let Some(Edge { sender, has_w, upserts }) = &*edge else {
             return Err(Error::internal("a sink is built before it is prepared"));
         };
         let link = SinkEdge {
             sender: sender.clone(),
-            has: Arc::clone(has),
+            fired: self.2,
             has_w: *has_w,
+            sink: Attachment::new(Arc::clone(&self.1.reach)),
             upserts: *upserts,
         };
         link.watch(deploy.workers(), &mut deploy.gauges);
@@ -77,7 +77,11 @@ impl<T: Data> SinkNode<T> {
             ..SinkProgress::default()
         };
         let acked = Arc::new(AtomicI64::new(i64::MIN));
-        let shared = Arc::new(SinkShared { acked, status: Mutex::new(status) });
+        let shared = Arc::new(SinkShared {
+            acked,
+            reach: Arc::new(Reach::new(name)),
+            status: Mutex::new(status),
+        });
         Self {
             name: name.to_owned(),
             step,
@@ -129,10 +133,10 @@ impl<T: Data> SinkCell for SinkNode<T> {
         Ok(progress)
     }
 
-    fn prepare(&mut self, has: Arc<[u64]>, has_w: Timestamp, workers: usize, queue: usize) {
+    fn prepare(&mut self, has_w: Timestamp, workers: usize, queue: usize) {
         let (sender, receiver) = bounded(queue + workers * crate::task::SLACK);
         self.receiver = Some(receiver);
-        let edge = Edge { sender, has, has_w, upserts: self.options.upserts };
+        let edge = Edge { sender, has_w, upserts: self.options.upserts };
         *self.edges.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(edge);
     }
 

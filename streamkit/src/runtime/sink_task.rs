@@ -11,7 +11,7 @@ use crate::connector::{Claim, Commit, Point, Progress, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::failpoint::{broken, failpoint};
-use crate::flow::{BarrierKind, Control};
+use crate::flow::{Barrier, BarrierKind, Control};
 use crate::graph::{SinkParts, SinkShared};
 use crate::record::{Batch, Kind, Position, SplitId, SplitList};
 use crate::task::SinkMessage;
@@ -42,7 +42,8 @@ pub(crate) struct SinkTask<T> {
     held: Vec<Batch<T>>,
     /// Running values that wait until every worker has passed the tick (rule D3).
     running: Vec<Batch<T>>,
-    ticks: usize,
+    /// The tick that some workers have passed, and how many of them.
+    ticking: Option<(Arc<Barrier>, usize)>,
     noted: BTreeMap<SplitId, u64>,
     /// By worker: whether rows have come whose position has not. Between them is no commit.
     between: Vec<bool>,
@@ -103,7 +104,7 @@ impl<T: Data> SinkTask<T> {
             news_since: None,
             held: vec![],
             running: vec![],
-            ticks: 0,
+            ticking: None,
             noted,
             between: vec![false; workers],
             watermarks: vec![Timestamp::MIN; workers],
@@ -116,7 +117,10 @@ impl<T: Data> SinkTask<T> {
     pub(crate) fn run(mut self) -> Result<()> {
         self.report(None);
         while self.ends < self.watermarks.len() {
-            match self.receiver.recv_timeout(self.patience()) {
+            self.shared.reach.free();
+            let received = self.receiver.recv_timeout(self.patience());
+            self.shared.reach.busy(self.clock.elapsed());
+            match received {
                 Ok((worker, message)) => self.take(worker, message)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 // The workers have failed; the coordinator knows why.
@@ -141,7 +145,7 @@ impl<T: Data> SinkTask<T> {
                 self.between[worker] |= batch.run().is_some();
                 self.take_batch(batch)
             }
-            SinkMessage::Control(Control::Read { split, end }) => {
+            SinkMessage::Control(Control::Read { split, end, .. }) => {
                 self.between[worker] = false;
                 self.positions.insert(split, end);
                 self.news();
@@ -159,9 +163,14 @@ impl<T: Data> SinkTask<T> {
             }
             SinkMessage::Control(Control::Barrier(barrier)) => {
                 if barrier.kind == BarrierKind::Tick && self.options.upserts && self.fired {
-                    self.ticks += 1;
-                    if self.ticks == self.watermarks.len() {
-                        self.ticks = 0;
+                    // A worker that had no room has left its tick out: that one is never complete.
+                    let n = match self.ticking.take() {
+                        Some((same, n)) if Arc::ptr_eq(&same, &barrier) => n + 1,
+                        _ => 1,
+                    };
+                    if n < self.watermarks.len() {
+                        self.ticking = Some((barrier, n));
+                    } else {
                         for (split, position) in barrier.positions() {
                             let noted = self.noted.entry(split).or_default();
                             *noted = position.max(*noted);
@@ -333,6 +342,7 @@ impl<T: Data> SinkTask<T> {
             self.wait(error, &mut pause)?;
             match self.try_recover(attempted) {
                 Ok(committed) => {
+                    if attempted.is_none() {}
                     self.trouble(None);
                     tracing::info!(sink = %self.claim.sink, "the sink gets on again");
                     return Ok(committed);

@@ -67,8 +67,9 @@ impl<T: Data> SourceCell for SourceNode<T> {
         let rule = StampRule { strategy, aggregates, clock, step: Arc::clone(&self.step) };
         let source = Arc::clone(&self.source);
         let branches = Branches { next, dead };
+        let passage = Arc::clone(&deploy.passage);
         Ok(Box::new(SourceInput::new(
-            source, rule, tracker, wake, plans, branches, given_ups, gauges,
+            source, rule, tracker, wake, plans, branches, given_ups, gauges, passage,
         )))
     }
 }

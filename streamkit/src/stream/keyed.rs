@@ -297,6 +297,8 @@ impl<T: Data> Shared<T> {
             operators.push(NamedOperator { name, step, operator });
         }
         let gauges = std::mem::take(&mut deploy.gauges);
-        Ok(Box::new(KeyedInput::new(channels, lookup, operators, gauges, deploy.groups())))
+        let passage = Arc::clone(&deploy.passage);
+        let groups = deploy.groups();
+        Ok(Box::new(KeyedInput::new(channels, lookup, operators, gauges, passage, groups)))
     }
 }

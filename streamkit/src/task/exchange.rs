@@ -78,7 +78,7 @@ impl<T: Data> Exchange<T> {
     /// Decides what is late, and sends that to the late outputs.
     fn judge(&mut self, batch: &Batch<T>, cx: &mut Cx) -> Result<Vec<(u16, u32, Lateness)>> {
         let mut verdicts = vec![];
-        let replayed = self.is_restored(batch);
+        let counted = batch.run().is_some() && !cx.catching_up && !self.is_restored(batch);
         for rule in &mut self.rules {
             let mut late = rule.output.is_some().then(|| BatchBuilder::with_capacity(0));
             let mut missed = 0;
@@ -100,7 +100,7 @@ impl<T: Data> Exchange<T> {
                     }
                 }
             }
-            if batch.run().is_some() && !replayed {
+            if counted {
                 cx.wanted[rule.aggregate] += batch.len() as u64;
                 cx.late[rule.aggregate] += missed;
             }
@@ -125,7 +125,12 @@ impl<T: Data> Link<T> for Exchange<T> {
     fn batch(&mut self, batch: Batch<T>, cx: &mut Cx) -> Result<()> {
         let verdicts: Arc<[_]> = self.judge(&batch, cx)?.into();
         let unwanted = batch.kind() == Kind::Running && !self.running;
-        if batch.is_empty() || self.is_restored(&batch) || batch.is_replayed() || unwanted {
+        if batch.is_empty()
+            || cx.catching_up
+            || self.is_restored(&batch)
+            || batch.is_replayed()
+            || unwanted
+        {
             return Ok(());
         }
         let workers = self.senders.len();

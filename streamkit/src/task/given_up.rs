@@ -15,9 +15,12 @@ pub(crate) struct GivenUp {
     pub(crate) error: String,
 }
 
+/// Who waits: the reader of a split, by its index, or (`true`) the one that catches up on it.
+pub(crate) type Asker = (u32, bool);
+
 /// Between the workers and the coordinator.
 #[derive(Debug, Default)]
-pub(crate) struct GivenUps(Mutex<BTreeMap<u32, State>>);
+pub(crate) struct GivenUps(Mutex<BTreeMap<Asker, State>>);
 
 #[derive(Debug)]
 enum State {
@@ -26,36 +29,36 @@ enum State {
 }
 
 impl GivenUps {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, State>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Asker, State>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reader of a split, by its index, waits until these are facts.
-    pub(crate) fn ask(&self, split: u32, records: Vec<GivenUp>) {
-        self.lock().insert(split, State::Asked(records));
+    /// A reader waits until these are facts.
+    pub(crate) fn ask(&self, asker: Asker, records: Vec<GivenUp>) {
+        self.lock().insert(asker, State::Asked(records));
     }
 
     /// What has been asked for and not granted yet.
-    pub(crate) fn asked(&self) -> Vec<(u32, Vec<GivenUp>)> {
+    pub(crate) fn asked(&self) -> Vec<(Asker, Vec<GivenUp>)> {
         let all = self.lock();
-        let asked = all.iter().filter_map(|(split, state)| match state {
-            State::Asked(records) => Some((*split, records.clone())),
+        let asked = all.iter().filter_map(|(asker, state)| match state {
+            State::Asked(records) => Some((*asker, records.clone())),
             State::Durable => None,
         });
         asked.collect()
     }
 
     /// They are facts.
-    pub(crate) fn grant(&self, split: u32) {
-        self.lock().insert(split, State::Durable);
+    pub(crate) fn grant(&self, asker: Asker) {
+        self.lock().insert(asker, State::Durable);
     }
 
     /// Whether the reader may go on. It is told so once.
-    pub(crate) fn is_granted(&self, split: u32) -> bool {
+    pub(crate) fn is_granted(&self, asker: Asker) -> bool {
         let mut all = self.lock();
-        let granted = matches!(all.get(&split), Some(State::Durable));
+        let granted = matches!(all.get(&asker), Some(State::Durable));
         if granted {
-            all.remove(&split);
+            all.remove(&asker);
         }
         granted
     }
@@ -69,12 +72,13 @@ mod tests {
     fn d1_a_reader_goes_on_only_when_its_records_are_facts() {
         let desk = GivenUps::default();
         let record = GivenUp { split: SplitId::new("s"), at: 7, error: "boom".into() };
-        desk.ask(3, vec![record.clone()]);
-        assert!(!desk.is_granted(3));
-        assert_eq!(desk.asked(), [(3, vec![record])]);
-        desk.grant(3);
-        assert!(desk.asked().is_empty() && !desk.is_granted(2));
-        assert!(desk.is_granted(3));
-        assert!(!desk.is_granted(3), "the next one must be asked for again");
+        let asker = (3, false);
+        desk.ask(asker, vec![record.clone()]);
+        assert!(!desk.is_granted(asker));
+        assert_eq!(desk.asked(), [(asker, vec![record])]);
+        desk.grant(asker);
+        assert!(desk.asked().is_empty() && !desk.is_granted((3, true)));
+        assert!(desk.is_granted(asker));
+        assert!(!desk.is_granted(asker), "the next one must be asked for again");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
-use super::gauge::Gauges;
+use super::gauge::{Gauges, Passage};
 use super::worker::{Input, Poll};
 use super::{KeyedBatch, Packet};
 use crate::data::Data;
@@ -30,6 +30,9 @@ pub(crate) struct KeyedInput<T> {
     pub(crate) lookup: Lookup<T>,
     pub(crate) operators: Vec<NamedOperator<T>>,
     pub(crate) gauges: Gauges,
+    passage: Arc<Passage>,
+    /// Whether records are taken in only to let a barrier pass: there is no room to fire.
+    held: bool,
     pub(crate) groups: (u8, u8),
     keys: KeyTable,
     watermark: Timestamp,
@@ -69,6 +72,7 @@ impl<T: Data> KeyedInput<T> {
         lookup: Lookup<T>,
         operators: Vec<NamedOperator<T>>,
         gauges: Gauges,
+        passage: Arc<Passage>,
         groups: (u8, u8),
     ) -> Self {
         Self {
@@ -76,6 +80,8 @@ impl<T: Data> KeyedInput<T> {
             lookup,
             operators,
             gauges,
+            passage,
+            held: false,
             groups,
             keys: KeyTable::new(),
             watermark: Timestamp::MIN,
@@ -186,6 +192,8 @@ impl<T: Data> KeyedInput<T> {
                         *all.counted.entry(named.name.to_string()).or_default() += counted;
                     });
                 }
+                // Left out: what changed is in the next one.
+                BarrierKind::Tick if self.held => {}
                 BarrierKind::Tick => named.operator.tick(&self.keys, cx)?,
                 BarrierKind::Drain => {
                     // What had fired before a restart waits for the watermark to get there again.
@@ -195,10 +203,27 @@ impl<T: Data> KeyedInput<T> {
                     barrier.collect(|all| all.pending = all.pending.max(pending));
                 }
             }
+            cx.held = self.held;
             named.operator.forward(&Control::Barrier(Arc::clone(barrier)), cx)?;
+            cx.held = false;
         }
         barrier.collect(|all| all.passed += 1);
         Ok(())
+    }
+
+    /// Whether there is room to fire, or else a reason to go on without: then the watermark is noted,
+    /// and fired later. A record cannot be too late for what has not fired yet, since that was decided
+    /// before the exchange.
+    fn may_go_on(&mut self) -> bool {
+        let held = !self.gauges.results_have_room();
+        if held && !self.passage.is_wanted() {
+            return false;
+        }
+        if held != self.held {
+            self.held = held;
+            self.passage.hold(held);
+        }
+        true
     }
 }
 
@@ -207,10 +232,10 @@ impl<T: Data> Input for KeyedInput<T> {
         if self.ended {
             return Ok(Poll::Ended);
         }
-        if !self.gauges.have_room() {
+        if !self.gauges.have_room() || !self.may_go_on() {
             return Ok(Poll::NoRoom);
         }
-        if !self.fire(cx)? {
+        if !self.held && !self.fire(cx)? {
             return Ok(Poll::Progress);
         }
         for channel in 0..self.channels.len() {

@@ -1,11 +1,13 @@
 //! What runs: links between operators, the exchange, keyed inputs, sources, the edges into sinks.
 
 mod branches;
+mod catch_up;
 mod exchange;
 mod gauge;
 mod given_up;
 mod keyed_input;
 mod portion;
+mod reach;
 mod sink_edge;
 mod source_input;
 mod split;
@@ -15,9 +17,10 @@ mod worker;
 
 pub(crate) use branches::Branches;
 pub(crate) use exchange::{Exchange, HashOf, KeyedBatch, LateRule, Packet, hash_by, watch};
-pub(crate) use gauge::{Gauges, SLACK, Signal};
+pub(crate) use gauge::{Gauges, Passage, SLACK, Signal};
 pub(crate) use given_up::{GivenUp, GivenUps};
 pub(crate) use keyed_input::{Channel, KeyedInput, Lookup, NamedOperator};
+pub(crate) use reach::{Attachment, Reach};
 pub(crate) use sink_edge::{SinkEdge, SinkMessage};
 pub(crate) use source_input::{SourceInput, StampRule};
 pub(crate) use split::SplitPlan;

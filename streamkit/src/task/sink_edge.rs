@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::gauge::{Gauges, SLACK};
+use super::gauge::{Gauge, Gauges, SLACK};
+use super::reach::Attachment;
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::failpoint::broken;
-use crate::flow::{Control, Cx, Link};
+use crate::flow::{BarrierKind, Control, Cx, Link};
 use crate::record::{Batch, Kind};
 use crate::time::Timestamp;
 
@@ -22,10 +23,12 @@ pub(crate) enum SinkMessage<T> {
 /// The sending side, on one worker.
 pub(crate) struct SinkEdge<T> {
     pub(crate) sender: Sender<(usize, SinkMessage<T>)>,
+    /// Whether rows here are results of windows, sessions or timers.
+    pub(crate) fired: bool,
     /// Results with a fire time up to this one are in the target (rule D3).
     pub(crate) has_w: Timestamp,
-    /// For each split: records before this position are in the target.
-    pub(crate) has: Arc<[u64]>,
+    /// How far each split has been sent, and whether the sink takes anything.
+    pub(crate) sink: Arc<Attachment>,
     pub(crate) upserts: bool,
 }
 
@@ -34,7 +37,11 @@ impl<T: Data> SinkEdge<T> {
     pub(crate) fn watch(&self, workers: usize, gauges: &mut Gauges) {
         let sender = self.sender.clone();
         let capacity = sender.capacity().unwrap_or(usize::MAX);
-        gauges.add(Arc::new(move || sender.len() + SLACK * workers <= capacity));
+        let room: Gauge = Arc::new(move || sender.len() + SLACK * workers <= capacity);
+        match self.fired {
+            true => gauges.add_results(room),
+            false => gauges.add_positions(room, Arc::clone(&self.sink)),
+        }
     }
 
     fn send(&self, message: SinkMessage<T>, cx: &mut Cx) -> Result<()> {
@@ -50,38 +57,46 @@ impl<T: Data> Link<T> for SinkEdge<T> {
         if batch.is_empty() {
             return Ok(());
         }
-        match batch.run() {
-            // Batches are cut at the position of every sink, so a sink never has a part of one.
-            Some(run)
-                if self.has.get(run.split as usize).is_some_and(|&has| run.next() <= has)
-                    && !broken("edge.positions") =>
-            {
+        if let Some(run) = batch.run() {
+            // Portions are cut at the position of every sink, so a sink never has a part of one.
+            if !self.sink.takes(run.split, run.first) && !broken("edge.positions") {
                 return Ok(());
             }
-            Some(_) => {}
-            None => {
-                if batch.kind() == Kind::Running && !self.upserts {
-                    return Ok(());
-                }
-                if batch.iter().any(|(_, time)| time < self.has_w) && !broken("edge.w") {
-                    let rows = batch.indices().filter(|&row| batch.time(row) >= self.has_w);
-                    let batch = batch.select(rows.collect());
-                    if batch.is_empty() {
-                        return Ok(());
-                    }
-                    return self.send(SinkMessage::Batch(batch), cx);
-                }
+        } else if batch.kind() == Kind::Running && !self.upserts {
+            return Ok(());
+        } else if batch.iter().any(|(_, time)| time < self.has_w) && !broken("edge.w") {
+            let rows = batch.indices().filter(|&row| batch.time(row) >= self.has_w);
+            let batch = batch.select(rows.collect());
+            if batch.is_empty() {
+                return Ok(());
             }
+            return self.send(SinkMessage::Batch(batch), cx);
         }
         self.send(SinkMessage::Batch(batch), cx)
     }
 
+    /// A sink is told only what its kind goes by: another one's controls would fill its queue.
     fn control(&mut self, control: &Control, cx: &mut Cx) -> Result<()> {
-        if let Control::Read { split, end } = control
-            && self.has.get(*split as usize).is_some_and(|&has| end.next <= has)
-        {
-            return Ok(());
+        match control {
+            Control::Read { split, first, end } => {
+                if !self.sink.takes(*split, *first) {
+                    return Ok(());
+                }
+                self.send(SinkMessage::Control(control.clone()), cx)?;
+                // With the message: the step may fail on another branch, and be tried again.
+                let (reach, split, end) = (Arc::clone(&self.sink.reach), *split, *end);
+                cx.send(move || {
+                    reach.sent(split, end);
+                    Ok(())
+                })
+            }
+            Control::Watermark(_) if !self.fired => Ok(()),
+            Control::Barrier(barrier)
+                if !self.fired || cx.held || barrier.kind != BarrierKind::Tick =>
+            {
+                Ok(())
+            }
+            _ => self.send(SinkMessage::Control(control.clone()), cx),
         }
-        self.send(SinkMessage::Control(control.clone()), cx)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 
 use super::branches::Branches;
-use super::gauge::Gauges;
+use super::gauge::{Gauges, Passage};
 use super::given_up::{GivenUp, GivenUps};
 use super::portion::Portion;
 use super::split::{OpenSplit, SplitPlan};
@@ -23,7 +23,7 @@ use crate::state::Entries;
 use crate::time::{Clock, WatermarkStrategy};
 
 /// The most records of one read.
-const READ_ROWS: usize = 1_024;
+pub(super) const READ_ROWS: usize = 1_024;
 
 /// What is common to all splits of a source.
 pub(crate) struct StampRule<T> {
@@ -36,17 +36,27 @@ pub(crate) struct StampRule<T> {
 
 /// The splits of one source on one worker.
 pub(crate) struct SourceInput<T> {
-    source: Arc<dyn Source<Item = T>>,
-    rule: StampRule<T>,
-    tracker: Arc<Tracker>,
-    wake: Wake,
+    pub(super) source: Arc<dyn Source<Item = T>>,
+    pub(super) rule: StampRule<T>,
+    pub(super) tracker: Arc<Tracker>,
+    pub(super) wake: Wake,
     plans: Receiver<SplitPlan>,
-    splits: Vec<OpenSplit<T>>,
+    pub(super) splits: Vec<OpenSplit<T>>,
     turn: usize,
     branches: Branches<T>,
-    given_ups: Arc<GivenUps>,
-    gauges: Gauges,
+    pub(super) given_ups: Arc<GivenUps>,
+    pub(super) gauges: Gauges,
+    passage: Arc<Passage>,
     ended: bool,
+}
+
+/// Which of the two readers of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// The one that everything but sinks that are behind is fed by.
+    Main,
+    /// The one that feeds sinks that are behind.
+    CatchUp,
 }
 
 impl<T: Data> SourceInput<T> {
@@ -60,6 +70,7 @@ impl<T: Data> SourceInput<T> {
         branches: Branches<T>,
         given_ups: Arc<GivenUps>,
         gauges: Gauges,
+        passage: Arc<Passage>,
     ) -> Self {
         Self {
             source,
@@ -72,6 +83,7 @@ impl<T: Data> SourceInput<T> {
             branches,
             given_ups,
             gauges,
+            passage,
             ended: false,
         }
     }
@@ -81,11 +93,13 @@ impl<T: Data> SourceInput<T> {
             let reader = self.source.open(&plan.split, plan.from.next, self.wake.clone())?;
             let split = OpenSplit::new(plan, reader, self.rule.strategy.out_of_orderness);
             let (index, next) = (split.plan.index, split.position.next);
+            self.gauges.begin(index, split.plan.from);
             self.tracker.advance(index, split.time.own(), next, split.reader.lag());
-            if split.ended {
-                self.tracker.end(index);
-            }
             self.splits.push(split);
+            let at = self.splits.len() - 1;
+            if self.splits[at].ended {
+                self.end(at);
+            }
         }
         Ok(())
     }
@@ -99,14 +113,24 @@ impl<T: Data> SourceInput<T> {
             if split.ended {
                 continue;
             }
+            if !self.gauges.have_room_at(split.plan.index, split.position.next) {
+                self.tracker.paused(split.plan.index);
+                waiting = Poll::NoRoom;
+                continue;
+            }
             if let Some(mut portion) = split.asked.take() {
-                if self.given_ups.is_granted(split.plan.index) {
-                    portion.unsettled.clear();
+                if self.given_ups.is_granted((split.plan.index, false)) {
+                    split.settled(&mut portion);
                     let at = self.turn;
-                    self.send(at, portion, cx)?;
+                    self.send(at, Of::Main, portion, cx)?;
                     return Ok(Poll::Progress);
                 }
                 split.asked = Some(portion);
+                waiting = Poll::Later;
+                continue;
+            }
+            if split.catch_up.as_ref().is_some_and(|c| !c.lets_ahead(split.position.next)) {
+                self.tracker.paused(split.plan.index);
                 waiting = Poll::Later;
                 continue;
             }
@@ -127,8 +151,8 @@ impl<T: Data> SourceInput<T> {
                 let caught_up = split.status == ReadStatus::CaughtUp;
                 self.tracker.nothing(split.plan.index, caught_up, self.rule.clock.elapsed());
                 if split.status == ReadStatus::Ended {
-                    split.ended = true;
-                    self.tracker.end(split.plan.index);
+                    let at = self.turn;
+                    self.end(at);
                     return Ok(Poll::Progress);
                 }
                 if split.status == ReadStatus::More {
@@ -139,7 +163,7 @@ impl<T: Data> SourceInput<T> {
             // A gap without a record (control records) is not a sign of life.
             if !split.batch.is_empty() {
                 match self.tracker.may_stamp(split.plan.index) {
-                    Some(Some(floor)) => split.time.set_floor(floor),
+                    Some(Some(floor)) => split.set_floor(floor),
                     Some(None) => {}
                     None => {
                         split.held = true;
@@ -161,9 +185,9 @@ impl<T: Data> SourceInput<T> {
         let split = &mut self.splits[at];
         match split.next_portion(&self.rule.strategy) {
             Some(portion) if broken("lateness.own_mark") => {
-                self.send(at, portion.marked_by(self.tracker.watermark()), cx)
+                self.send(at, Of::Main, portion.marked_by(self.tracker.watermark()), cx)
             }
-            Some(portion) => self.send(at, portion, cx),
+            Some(portion) => self.send(at, Of::Main, portion, cx),
             // Nothing of it is before the end.
             None => self.settle(at),
         }
@@ -171,10 +195,16 @@ impl<T: Data> SourceInput<T> {
 
     /// Sends a portion down every branch, or finds out which of its records cannot be processed and
     /// asks for them to be given up. It goes on then without them.
-    fn send(&mut self, at: usize, portion: Portion<T>, cx: &mut Cx) -> Result<()> {
+    pub(super) fn send(
+        &mut self,
+        at: usize,
+        of: Of,
+        portion: Portion<T>,
+        cx: &mut Cx,
+    ) -> Result<()> {
         let split = &self.splits[at];
         if !portion.unsettled.is_empty() {
-            return self.ask(at, portion);
+            return self.ask(at, of, portion);
         }
         cx.origin = Some((split.plan.split.id.clone(), portion.first(), portion.end.next));
         cx.step = Arc::clone(&self.rule.step);
@@ -185,13 +215,17 @@ impl<T: Data> SourceInput<T> {
             let culprits = self.branches.culprits(&portion, cx)?;
             if !culprits.is_empty() {
                 cx.origin = None;
-                return self.give_up(at, portion, culprits);
+                return self.give_up(at, of, portion, culprits);
             }
             // None of them fails alone: it may have passed.
             self.branches.attempt(&portion, cx)?;
         }
-        failpoint("source.batch_sent");
         cx.origin = None;
+        if of == Of::CatchUp {
+            self.caught_up_to(at, &portion);
+            return Ok(());
+        }
+        failpoint("source.batch_sent");
         let split = &mut self.splits[at];
         split.went(&portion);
         for (i, name) in self.rule.aggregates.iter().enumerate() {
@@ -213,6 +247,7 @@ impl<T: Data> SourceInput<T> {
     fn give_up(
         &mut self,
         at: usize,
+        of: Of,
         portion: Portion<T>,
         mut culprits: BTreeMap<u32, Error>,
     ) -> Result<()> {
@@ -224,11 +259,11 @@ impl<T: Data> SourceInput<T> {
         }
         let why = culprits.iter().map(|(row, error)| (*row, error.to_string())).collect();
         let portion = portion.without(&why, split);
-        self.ask(at, portion)
+        self.ask(at, of, portion)
     }
 
-    /// Rule D1: the split waits until what is given up is a fact.
-    fn ask(&mut self, at: usize, portion: Portion<T>) -> Result<()> {
+    /// Rule D1: the reader waits until what is given up is a fact.
+    fn ask(&mut self, at: usize, of: Of, portion: Portion<T>) -> Result<()> {
         let split = &mut self.splits[at];
         let letters = portion.letters.iter().filter(|(at, _)| portion.unsettled.contains(at));
         let given_up: Vec<GivenUp> = letters
@@ -242,8 +277,11 @@ impl<T: Data> SourceInput<T> {
             let at = format!("{}@{}", first.split, first.at);
             return Err(Error::record(first.error.clone()).at_step(&self.rule.step).on_record(at));
         }
-        self.given_ups.ask(split.plan.index, given_up);
-        split.asked = Some(portion);
+        self.given_ups.ask((split.plan.index, of == Of::CatchUp), given_up);
+        match (of, &mut split.catch_up) {
+            (Of::CatchUp, Some(catch_up)) => catch_up.open.asked = Some(portion),
+            _ => split.asked = Some(portion),
+        }
         Ok(())
     }
 
@@ -253,11 +291,17 @@ impl<T: Data> SourceInput<T> {
         let (index, lag) = (split.plan.index, split.reader.lag());
         self.tracker.advance(index, split.time.own(), split.position.next, lag);
         if split.is_at_its_end() {
-            split.ended = true;
             split.held = false;
-            self.tracker.end(index);
+            self.end(at);
         }
         Ok(())
+    }
+
+    /// The split has been read to its end; the job is not at its own before every sink has all of it.
+    fn end(&mut self, at: usize) {
+        self.see_who_is_behind(at);
+        self.splits[at].ended = true;
+        self.tracker.end(self.splits[at].plan.index);
     }
 }
 
@@ -267,15 +311,21 @@ impl<T: Data> Input for SourceInput<T> {
             return Ok(Poll::Ended);
         }
         self.open_new_splits().map_err(|e| e.at_step(&self.rule.step))?;
-        if !self.gauges.have_room() {
+        self.gauges.look(self.rule.clock.elapsed());
+        let caught_up = self.catch_up(cx)?;
+        if !self.gauges.have_room() || self.passage.is_held() {
             self.splits.iter().for_each(|split| self.tracker.paused(split.plan.index));
-            return Ok(Poll::NoRoom);
+            return Ok(Poll::NoRoom.or(caught_up));
         }
-        self.read_one(cx)
+        Ok(self.read_one(cx)?.or(caught_up))
     }
 
     fn has_room(&self) -> bool {
         self.gauges.have_room()
+    }
+
+    fn may_end(&self) -> bool {
+        self.gauges.positions_have_room()
     }
 
     fn control(&mut self, control: &Control, cx: &mut Cx) -> Result<()> {

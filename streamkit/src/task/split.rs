@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::catch_up::CatchUp;
 use super::portion::{Portion, Start, Taken};
 use crate::checkpoint::{SplitEntry, Totals};
 use crate::connector::SplitReader;
@@ -47,6 +48,10 @@ pub(crate) struct OpenSplit<T> {
     pub(crate) asked: Option<Portion<T>>,
     pub(crate) status: ReadStatus,
     pub(crate) ended: bool,
+    /// Reads again what some sinks lack.
+    pub(crate) catch_up: Option<Box<CatchUp<T>>>,
+    /// Whether the tracker knows that some sink lacks something.
+    pub(crate) behind: bool,
 }
 
 impl<T> OpenSplit<T> {
@@ -70,6 +75,25 @@ impl<T> OpenSplit<T> {
             asked: None,
             status: ReadStatus::More,
             ended,
+            catch_up: None,
+            behind: false,
+        }
+    }
+
+    /// A floor comes into force before the next record. Whoever reads it again must know (rule T9).
+    pub(crate) fn set_floor(&mut self, floor: Timestamp) {
+        if self.time.floor() < Some(floor) {
+            self.plan.floors.push((self.position.next, floor));
+        }
+        self.time.set_floor(floor);
+    }
+
+    /// Records of a portion that waited are facts: it may go, and whoever reads them again must know.
+    pub(crate) fn settled(&mut self, portion: &mut Portion<T>) {
+        for at in std::mem::take(&mut portion.unsettled) {
+            if let Some(letter) = portion.letters.get(&at) {
+                self.plan.given_up.insert(at, letter.error.clone());
+            }
         }
     }
 

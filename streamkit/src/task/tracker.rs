@@ -45,6 +45,8 @@ pub(crate) struct Tracked {
     pub(crate) idle_at: Option<u64>,
     /// How long its source may be silent.
     pub(crate) idle_after: Option<Duration>,
+    /// Whether a sink lacks records that have been read (rule D5).
+    pub(crate) behind: bool,
 }
 
 /// All splits of a job.
@@ -263,9 +265,16 @@ impl Tracker {
         base.is_some_and(|base| this.own > base.saturating_add(self.drift))
     }
 
-    /// Whether every split has ended.
+    /// Some sink lacks records of the split, or none does any more.
+    pub(crate) fn set_behind(&self, split: u32, behind: bool) {
+        if let Some(tracked) = self.lock().get_mut(split as usize) {
+            tracked.behind = behind;
+        }
+    }
+
+    /// Whether every split has ended, and every sink has been sent all of it.
     pub(crate) fn all_ended(&self) -> bool {
-        self.lock().iter().all(|t| t.state == SplitState::Ended)
+        self.lock().iter().all(|t| t.state == SplitState::Ended && !t.behind)
     }
 
     /// Sets the watermark by decree: at the end of a bounded input.
@@ -320,6 +329,7 @@ mod tests {
                 lag: None,
                 idle_at: None,
                 idle_after: Some(seconds(30)),
+                behind: false,
             });
         }
         for (i, own) in owns.iter().enumerate() {
@@ -400,6 +410,16 @@ mod tests {
         assert_eq!(tracker.watermark(), at(20));
         assert!(!tracker.all_ended());
         tracker.end(1);
+        assert!(tracker.all_ended());
+    }
+
+    #[test]
+    fn d5_the_end_is_not_reached_while_a_sink_lacks_something() {
+        let tracker = tracker(&[10]);
+        tracker.set_behind(0, true);
+        tracker.end(0);
+        assert!(!tracker.all_ended());
+        tracker.set_behind(0, false);
         assert!(tracker.all_ended());
     }
 }

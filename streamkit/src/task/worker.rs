@@ -31,12 +31,26 @@ pub(crate) enum Poll {
     Ended,
 }
 
+impl Poll {
+    /// What two polls of one input have found.
+    pub(crate) fn or(self, other: Self) -> Self {
+        let [all @ .., last] =
+            [Self::Progress, Self::NoRoom, Self::Later, Self::Nothing, Self::Ended];
+        all.into_iter().find(|poll| self == *poll || other == *poll).unwrap_or(last)
+    }
+}
+
 /// Something that a worker polls: a source or a keyed stream.
 pub(crate) trait Input: Send {
     fn poll(&mut self, cx: &mut Cx) -> Result<Poll>;
 
     /// Whether a control can be sent down now. Only sources are asked.
     fn has_room(&self) -> bool {
+        true
+    }
+
+    /// Whether the end can be sent down now. Only sources are asked.
+    fn may_end(&self) -> bool {
         true
     }
 
@@ -152,7 +166,10 @@ impl Worker {
                         Err(TryRecvError::Disconnected) => return Ok(()),
                     };
                 }
-                if let Some(control) = command.take() {
+                let may_end = |source: &Box<dyn Input>| source.may_end();
+                if let Some(control) = command.take_if(|control| {
+                    !matches!(control, Control::End) || self.sources.iter().all(may_end)
+                }) {
                     self.send_to_sources(&control)?;
                     note(Poll::Progress, 0, &mut ended);
                 }

@@ -33,6 +33,7 @@ use super::staged::{Staged, content_of};
 use super::tools::{Inventory, Lake, Replacement};
 use crate::connector::file::{create_folder, failed, seal, sync_folder, write_synced};
 use crate::error::{Error, Result};
+use crate::failpoint::broken;
 use crate::time::Timestamp;
 
 /// What is to be compacted.
@@ -186,7 +187,15 @@ impl Lake {
         let still = self.layout.hold_still()?;
         self.link_the_others(folder, &made, &note)?;
         step("compact.after_links")?;
-        exchange(&self.layout.root.join(folder), &made)?;
+        let old = self.layout.root.join(folder);
+        if broken("compact.one_step") {
+            let error = |e| failed("replace", "the lake's folder", &old, e);
+            fs::remove_dir_all(&old).map_err(error)?;
+            step("compact.after_exchange")?;
+            fs::rename(&made, &old).map_err(error)?;
+        } else {
+            exchange(&old, &made)?;
+        }
         step("compact.after_exchange")?;
         for folder in [&self.layout.root, &work] {
             sync_folder(folder).map_err(|e| failed("sync", "the lake's folder", folder, e))?;

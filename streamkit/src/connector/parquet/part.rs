@@ -16,6 +16,7 @@ use super::columns::{Columns, Fill};
 use super::staged::Staged;
 use crate::connector::file::Failpoints;
 use crate::error::{Error, Result};
+use crate::failpoint::bound;
 
 /// Rows are handed to the encoder in pieces of about this many, or this many bytes: small batches
 /// would cost more for the call than for the rows.
@@ -125,7 +126,11 @@ impl<T: 'static> Part<T> {
         self.waiting += rows.len();
         self.rows += rows.len() as u64;
         let weight = || self.columns.iter().map(|column| column.weight()).sum::<usize>();
-        if self.waiting >= PIECE_ROWS || weight() >= PIECE_BYTES { self.encode() } else { Ok(()) }
+        if self.waiting >= bound(PIECE_ROWS, 16) || weight() >= PIECE_BYTES {
+            self.encode()
+        } else {
+            Ok(())
+        }
     }
 
     fn encode(&mut self) -> Result<()> {

@@ -272,7 +272,13 @@ impl<T: Data> Transaction<T> {
     /// Makes finished files durable, up to the first that the disk refuses.
     fn seal(&mut self) -> Result<()> {
         while let Some(staging) = self.finished.first_mut() {
-            let sealed = staging.file.seal()?;
+            let sealed = match staging.file.seal() {
+                Err(e) if e.is_retriable() && broken("lake.waits_for_room") => {
+                    self.finished.remove(0);
+                    continue;
+                }
+                sealed => sealed?,
+            };
             let Staging { staged, path, .. } = self.finished.remove(0);
             failpoint("lake.file_closed");
             self.closed_bytes += usize::try_from(sealed.bytes).unwrap_or(usize::MAX);
@@ -349,7 +355,7 @@ impl<T: Data> SinkWriter<T> for LakeWriter<T> {
             let behind = open.parts.values().any(|open| open.part.is_behind());
             behind
                 || !open.finished.is_empty()
-                || bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 13)
+                || bytes + open.closed_bytes >= bound(self.config.roll_bytes, 1 << 9)
                 || open.parts.len() + open.closed.len() >= MAX_FILES
         })
     }

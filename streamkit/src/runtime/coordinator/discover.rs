@@ -131,6 +131,7 @@ impl Coordinator {
             lag: None,
             idle_at: None,
             idle_after: self.sources[source].idle_after(),
+            behind: false,
         };
         let at_least = self.highest_w().max(self.restored);
         let tracker = Arc::clone(&self.tracker);
@@ -148,6 +149,7 @@ impl Coordinator {
             floors: vec![(start, floor)],
             given_up: Default::default(),
             end: None,
+            near: 0,
         };
         let worker = &self.workers[index as usize % self.workers.len()];
         let full = |_| Error::user("too many splits for one worker");

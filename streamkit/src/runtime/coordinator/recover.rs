@@ -4,6 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -14,15 +15,21 @@ use crate::connector::{Claim, Point, Progress, SinkContext};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::graph::{Plan, SinkCell};
-use crate::record::{Position, Split, SplitId};
+use crate::record::Split;
 use crate::runtime::config::RunConfig;
+use crate::runtime::handle::Outside;
 use crate::runtime::plan::{
     begins, differences, first_whole_start, is_same, is_stateful, refusal, summary,
 };
 use crate::runtime::recovery::{
-    Facts, adopted, cut_start, fits, kept_by_rebuild, lost_progress, missed_results, still_needed,
+    Facts, adopted, adopted_at, cut_start, fits, kept_by_rebuild, lost_progress, missed_results,
+    still_needed,
 };
 use crate::time::Timestamp;
+
+/// How often a sink of a new job is tried.
+const NEW_JOB_ATTEMPTS: u32 = 5;
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Opens the log, makes checkpoint 0 if it is empty, claims every sink, and chooses the checkpoint.
 pub(super) fn recover(
@@ -30,15 +37,17 @@ pub(super) fn recover(
     steps: &[PlanStep],
     job: &str,
     config: &RunConfig,
+    outside: &Outside,
     runtime: &Handle,
 ) -> Result<Found> {
     must_be_sinks(&plan.sinks, config)?;
     let mut log = CheckpointLog::open(config.checkpoints.location(), job, runtime.clone())?;
-    let setting = Setting { job, config, runtime, steps };
+    let mut setting = Setting { job, outside, has_run: false, config, runtime, steps };
     if config.rebuild {
         rebuild(&mut log, plan, setting)?;
     }
     let manifests = log.manifests()?;
+    setting.has_run = manifests.last().is_some_and(|newest| newest.number > 0);
     let lineage = match manifests.last() {
         Some(newest) => newest.lineage.clone(),
         None => {
@@ -74,7 +83,8 @@ pub(super) fn recover(
             m.number >= since && m.confirmed.get(sink.name()).is_some_and(|c| c.has_progress)
         };
         let Some(manifest) = manifests.iter().rev().find(confirms) else { continue };
-        if !config.accept_gap.contains(sink.name()) {
+        let accepted = [&config.accept_gap, &config.backfill];
+        if !accepted.iter().any(|accepted| accepted.contains(sink.name())) {
             return Err(lost_progress(job, sink.name(), manifest.number));
         }
         emptied.insert(i);
@@ -130,22 +140,33 @@ pub(super) fn recover(
 #[derive(Clone, Copy)]
 struct Setting<'a> {
     job: &'a str,
+    outside: &'a Outside,
+    /// Whether the job has made a checkpoint of something.
+    has_run: bool,
     config: &'a RunConfig,
     runtime: &'a Handle,
     steps: &'a [PlanStep],
 }
 
 fn must_be_sinks(sinks: &[Box<dyn SinkCell>], config: &RunConfig) -> Result<()> {
-    match config.accept_gap.iter().find(|gap| !sinks.iter().any(|sink| sink.name() == *gap)) {
-        None => Ok(()),
-        Some(gap) => {
+    let named = config.accept_gap.iter().map(|sink| ("a gap is accepted for", sink));
+    for (what, name) in
+        named.chain(config.backfill.iter().map(|sink| ("a backfill is asked of", sink)))
+    {
+        let Some(sink) = sinks.iter().find(|sink| sink.name() == name) else {
             let names: Vec<String> = sinks.iter().map(|s| format!("{:?}", s.name())).collect();
-            Err(Error::user(format!(
-                "a gap is accepted for {gap:?}, and the job has no such sink; its sinks are {}",
+            return Err(Error::user(format!(
+                "{what} {name:?}, and the job has no such sink; its sinks are {}",
                 names.join(", ")
-            )))
+            )));
+        };
+        if sink.is_fired() && config.backfill.contains(name) {
+            return Err(Error::user(format!(
+                "{what} {name:?}, which is behind windows, sessions or timers: what fired before is in no state. A rebuild (RunConfig::rebuild) computes it again"
+            )));
         }
     }
+    Ok(())
 }
 
 /// Carries out a change of the plan, or of what a sink has, as a checkpoint of its own before
@@ -192,8 +213,6 @@ fn change(
         }
     }
     let number = found.log.next_number();
-    let positions: BTreeMap<SplitId, Position> =
-        chosen.splits.iter().map(|entry| (entry.split.id.clone(), entry.position)).collect();
     let mut manifest = Manifest {
         number,
         base: number,
@@ -203,11 +222,15 @@ fn change(
     };
     for &i in adopting {
         let sink = sinks[i].name();
-        if let Some(was) = manifest.confirmed.remove(sink) {
+        let was = manifest.confirmed.remove(sink);
+        let backfill = setting.config.backfill.contains(sink);
+        if backfill {
+            tracing::info!(%job, %sink, "the sink is filled from the first record on");
+        } else if let Some(was) = was {
             let w = was.w.map_or_else(|| "checkpoint".to_owned(), |w| w.to_string());
             tracing::warn!(%job, %sink, "a gap is accepted: the sink lacks what it had committed up to {w}, and goes on from checkpoint {}", chosen.number);
         }
-        let (sink, positions) = (sink.to_owned(), positions.clone());
+        let (sink, positions) = (sink.to_owned(), adopted_at(&chosen, backfill));
         append(found, Fact::Adopted { sink, checkpoint: number, positions })?;
     }
     manifest.facts = still_needed(&found.recovered.facts);
@@ -313,13 +336,19 @@ fn lineage_of_sinks(plan: &mut Plan, setting: Setting<'_>) -> Result<String> {
     Ok(fresh)
 }
 
-/// Opens and claims a sink, again and again while its target is out of reach.
+/// Opens and claims a sink, again and again while its target is out of reach: as long as it takes for
+/// a job that has run before, as it would while it runs. Of a new one the settings are probably wrong.
 fn open_sink(
     sink: &mut dyn SinkCell,
     lineage: &str,
     setting: Setting<'_>,
 ) -> Result<Option<Progress>> {
     let Setting { job, config, runtime, .. } = setting;
+    let status = sink.shared();
+    let trouble = |trouble| {
+        status.status.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
+        setting.outside.show_sink(&status);
+    };
     let context = SinkContext {
         job: job.to_owned(),
         sink: sink.name().to_owned(),
@@ -330,11 +359,19 @@ fn open_sink(
     let mut pause = Duration::from_millis(200);
     for attempt in 1.. {
         match sink.recover(&context, &claim) {
-            Ok(progress) => return Ok(progress),
-            Err(error) if error.is_retriable() && attempt < 5 => {
+            Ok(progress) => {
+                trouble(None);
+                return Ok(progress);
+            }
+            Err(error)
+                if error.is_retriable() && (setting.has_run || attempt < NEW_JOB_ATTEMPTS) =>
+            {
                 tracing::warn!(sink = %claim.sink, %error, "a sink cannot be opened; trying again");
-                std::thread::sleep(pause);
-                pause *= 2;
+                trouble(Some(error.to_string()));
+                if setting.outside.waits_in_vain(pause) {
+                    return Err(error);
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Err(error) => return Err(error),
         }

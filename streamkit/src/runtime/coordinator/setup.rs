@@ -20,10 +20,11 @@ use crate::record::{Position, Split, SplitId, SplitList};
 use crate::runtime::config::{InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
 use crate::runtime::recovery::{
-    Facts, PlannedSplit, SplitFacts, plan_split, refuse_closed, reopening,
+    Facts, PlannedSplit, SplitFacts, plan_split, refuse_closed, reopening, sink_position,
 };
 use crate::task::{
-    Gauges, GivenUps, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared, WorkerStatus,
+    Gauges, GivenUps, Passage, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared,
+    WorkerStatus,
 };
 use crate::time::Timestamp;
 
@@ -60,7 +61,7 @@ impl Coordinator {
         plan.validate()?;
         let started = config.clock.elapsed();
         let steps = plan.fingerprint();
-        let mut found = recover(&mut plan, &steps, &job, &config, runtime)?;
+        let mut found = recover(&mut plan, &steps, &job, &config, &outside, runtime)?;
         let mut facts = Facts::of(&found.recovered.facts);
         let mut splits = find_splits(&plan.sources, &mut found, &mut facts, &config)?;
         failpoint("recovery.facts_appended");
@@ -89,6 +90,7 @@ impl Coordinator {
 
         let aggregates: Arc<[Arc<str>]> = plan.aggregates.iter().map(Arc::clone).collect();
         let given_ups = Arc::new(GivenUps::default());
+        let passage = Arc::new(Passage::default());
         let signals: Arc<[Arc<Signal>]> = (0..config.workers).map(|_| Signal::new()).collect();
         let keep_open = config.end == InputEnd::KeepOpen;
         let tracker = Tracker::new(
@@ -124,6 +126,7 @@ impl Coordinator {
                     splits: &split_list,
                     aggregates: &aggregates,
                     given_ups: &given_ups,
+                    passage: &passage,
                     abort: &abandon,
                     ended: &ended_sender,
                 },
@@ -174,6 +177,7 @@ impl Coordinator {
             sinks,
             tracker,
             given_ups,
+            passage,
             split_list,
             discovered,
             over,
@@ -226,6 +230,7 @@ fn tracked(split: &PlannedSplit) -> Tracked {
         lag: None,
         idle_at: split.idle_at,
         idle_after: split.idle_after,
+        behind: false,
     }
 }
 
@@ -303,7 +308,8 @@ fn find_splits(
             let sinks = position_sinks(found);
             let entry = checkpoint.get(&split.id);
             let given_up = facts.given_up.get(&split.id).cloned().unwrap_or_default();
-            let facts = SplitFacts { split, start, entry, sinks, floors, given_up, end };
+            let near = config.catch_up_beyond;
+            let facts = SplitFacts { split, start, entry, sinks, floors, given_up, end, near };
             let mut plan = plan_split(index, facts);
             plan.cuts.extend(idle_at.filter(|at| *at > plan.from.next));
             planned.push(PlannedSplit { source: number, plan, idle_at, idle_after });
@@ -396,20 +402,20 @@ fn prepare_sinks(
 ) {
     let was_part = |sink: &dyn SinkCell| old.iter().any(|step| step.name == sink.name());
     for (sink, progress) in sinks.iter_mut().zip(progress) {
-        // A sink that is new to the job starts where the state is (rule D12).
-        let at_checkpoint = splits.iter().map(|split| split.plan.restored.next);
-        let (mut has, mut has_w): (Vec<u64>, _) = (at_checkpoint.collect(), Timestamp::MIN);
-        match progress.as_ref().map(|progress| &progress.point) {
-            Some(Point::Watermark { w, .. }) => has_w = *w,
-            Some(Point::Positions(positions)) => {
-                for (has, split) in has.iter_mut().zip(splits) {
-                    *has = positions.get(&split.plan.split.id).map_or(0, |at| at.next);
-                }
-            }
-            None if was_part(sink.as_ref()) => has.fill(0),
-            None => {}
-        }
-        sink.prepare(has.into(), has_w, config.workers, config.queue);
+        let point = progress.as_ref().map(|progress| &progress.point);
+        let (w, has) = match point {
+            Some(Point::Watermark { w, .. }) => (*w, None),
+            Some(Point::Positions(positions)) => (Timestamp::MIN, Some(positions)),
+            None => (Timestamp::MIN, None),
+        };
+        let is_new = point.is_none() && !was_part(sink.as_ref());
+        let position = |split: &PlannedSplit| match is_new {
+            // A sink that is new to the job starts where the state is (rule D12).
+            true => split.plan.restored,
+            false => sink_position(&split.plan.split.id, split.plan.start, has),
+        };
+        sink.shared().reach.start(splits.iter().map(position).collect(), config.detach_after);
+        sink.prepare(w, config.workers, config.queue);
     }
 }
 
@@ -441,6 +447,7 @@ struct BuildParts<'a> {
     splits: &'a SplitList,
     aggregates: &'a Arc<[Arc<str>]>,
     given_ups: &'a Arc<GivenUps>,
+    passage: &'a Arc<Passage>,
     abort: &'a Arc<AtomicBool>,
     ended: &'a Sender<Ended>,
 }
@@ -457,6 +464,7 @@ fn build_worker(
         worker: index,
         signals: Arc::clone(parts.signals),
         gauges: Gauges::default(),
+        passage: Arc::clone(parts.passage),
         acks: Default::default(),
         restored_to: Arc::clone(parts.restored_to),
         splits: parts.splits.clone(),

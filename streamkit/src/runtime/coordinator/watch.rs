@@ -12,7 +12,7 @@ use crate::failpoint::broken;
 use crate::progress::{OperatorProgress, SplitProgress};
 use crate::runtime::config::InputEnd;
 use crate::runtime::recovery;
-use crate::task::{GivenUp, SplitState};
+use crate::task::{GivenUp, SplitState, Tracked};
 use crate::time::Timestamp;
 
 /// So many records say enough about their input.
@@ -30,6 +30,9 @@ impl Coordinator {
             let tracker = std::sync::Arc::clone(&self.tracker);
             tracker.wake(index, at_least, |floor| {
                 tracing::info!(%split, %floor, "a split is back from idleness");
+                if broken("floors.durable") {
+                    return Ok(());
+                }
                 self.fact(Fact::Floor { split: split.clone(), from, floor })
             })?;
         }
@@ -38,12 +41,12 @@ impl Coordinator {
 
     /// Records that no step can process: facts first, then the readers go on without them (rule D1).
     pub(super) fn give_up_records(&mut self) -> Result<()> {
-        for (split, records) in self.given_ups.asked() {
+        for (asker, records) in self.given_ups.asked() {
             for GivenUp { split, at, error } in records {
                 tracing::error!(%split, at, %error, "a record is given up: it becomes a dead letter");
                 self.fact(Fact::GivenUp { split, at, reason: error })?;
             }
-            self.given_ups.grant(split);
+            self.given_ups.grant(asker);
             self.tracker.ring();
         }
         Ok(())
@@ -191,11 +194,19 @@ impl Coordinator {
         progress.splits = splits;
         progress.operators = operators.into_values().collect();
         progress.back_pressured = back_pressured;
-        progress.sinks = self
-            .sinks
-            .iter()
-            .map(|s| s.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone())
-            .collect();
+        let of_sink = |sink: &super::RunningSink| {
+            let status = sink.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut status = status.clone();
+            if !sink.fired {
+                let sent = |(i, t): (u32, &Tracked)| {
+                    sink.shared.reach.position(i).map_or(0, |at| t.next.saturating_sub(at.next))
+                };
+                status.behind = (0u32..).zip(&tracked).map(sent).sum();
+                status.detached = sink.shared.reach.is_detached();
+            }
+            status
+        };
+        progress.sinks = self.sinks.iter().map(of_sink).collect();
     }
 
     fn aggregates_count(&self, name: &str) -> bool {
