@@ -304,11 +304,11 @@ fn f06_a_record_larger_than_a_fetch_is_read() {
     assert!(found == [&b"before"[..], &large, b"after"]);
 }
 
-/// A batch of kilobytes that becomes eighty megabytes: it is unpacked as a whole, and is read.
+/// Batches of kilobytes that become 20 and 80 megabytes: each is unpacked as a whole, so there is a limit.
 #[test]
-fn f07_a_batch_that_expands_hugely_is_read() {
+fn f07_a_batch_that_expands_hugely_is_read_or_names_the_limit() {
     let Some(broker) = broker("f07") else { return };
-    let topic = create(&broker, "f07", 1, &[]);
+    let topic = create(&broker, "f07", 2, &[]);
     let producer: BaseProducer = config(&broker)
         .set("message.max.bytes", "200000000")
         .set("batch.size", "200000000")
@@ -317,18 +317,26 @@ fn f07_a_batch_that_expands_hugely_is_read() {
         .create()
         .unwrap();
     let zeros = vec![0; 2_000_000];
-    for key in (0..40u8).map(|n| [n]) {
-        let record =
-            BaseRecord::<[u8], [u8]>::to(&topic).partition(0).key(&key[..]).payload(&zeros);
-        producer.send(record).map_err(|(e, _)| e).unwrap();
+    for (partition, records) in [(0, 10), (1, 40)] {
+        for _ in 0..records {
+            let record = BaseRecord::<[u8], [u8]>::to(&topic).partition(partition).payload(&zeros);
+            producer.send(record).map_err(|(e, _)| e).unwrap();
+        }
     }
     // The topic takes a megabyte at a time: packed, that is what they are.
     producer.flush(seconds(30)).unwrap();
-    let mut reading = Reading::open(&KafkaSource::new(&broker, topic.as_str()), 0, 0);
-    reading.caught_up();
-    let sizes = reading
-        .records
-        .iter()
-        .map(|r| (r.key.as_deref().unwrap()[0], r.value.as_ref().unwrap().len()));
-    assert_eq!(sizes.collect::<Vec<_>>(), (0..40).map(|n| (n, 2_000_000)).collect::<Vec<_>>());
+    let read = |source: &KafkaSource, partition, expected: usize| {
+        let mut reading = Reading::open(source, partition, 0);
+        reading.caught_up();
+        let sizes = reading.records.iter().map(|r| r.value.as_ref().unwrap().len());
+        assert_eq!(sizes.collect::<Vec<_>>(), vec![2_000_000; expected]);
+    };
+    let source = KafkaSource::new(&broker, topic.as_str());
+    read(&source, 0, 10);
+    let error = Reading::open(&source, 1, 0).failure().to_string();
+    assert!(
+        error.contains("from offset 0") && error.contains("receive.message.max.bytes"),
+        "{error}"
+    );
+    read(&source.set("receive.message.max.bytes", "400000000"), 1, 40);
 }
