@@ -131,17 +131,36 @@ pub async fn read_all(bootstrap: &str, topic: &str) -> Vec<Record> {
     tokio::task::spawn_blocking(move || read(&bootstrap, &topic)).await.unwrap()
 }
 
-fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
-    let consumer: BaseConsumer = client(bootstrap)
+fn consumer(bootstrap: &str, isolation: &str) -> BaseConsumer {
+    client(bootstrap)
         .set("group.id", "tests-that-never-commit")
         .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("enable.partition.eof", "true")
         .create()
-        .unwrap();
+        .unwrap()
+}
+
+/// Waits until no transaction is open. A commit is answered before its markers are in the partitions, and
+/// until then who reads committed records does not see it.
+fn wait_for_markers(bootstrap: &str, committed: &BaseConsumer, topic: &str, partitions: i32) {
+    let all = consumer(bootstrap, "read_uncommitted");
+    for partition in 0..partitions {
+        let end = |of: &BaseConsumer| of.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+        let closed = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            end(committed) == end(&all)
+        });
+        assert!(closed, "{topic}/{partition}: a transaction stays open");
+    }
+}
+
+fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
+    let consumer = consumer(bootstrap, "read_committed");
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
     let partitions = metadata.topics()[0].partitions().len();
     assert!(partitions > 0, "there is no topic {topic}");
+    wait_for_markers(bootstrap, &consumer, topic, i32::try_from(partitions).unwrap());
     {
         let mut all = TopicPartitionList::new();
         for partition in 0..i32::try_from(partitions).unwrap() {

@@ -338,5 +338,6 @@ fn f07_a_batch_that_expands_hugely_is_read_or_names_the_limit() {
         error.contains("from offset 0") && error.contains("receive.message.max.bytes"),
         "{error}"
     );
-    read(&source.set("receive.message.max.bytes", "400000000"), 1, 40);
+    let roomy = KafkaSource::new(&broker, topic.as_str());
+    read(&roomy.set("receive.message.max.bytes", "400000000"), 1, 40);
 }
