@@ -20,6 +20,7 @@ use streamkit::time::{Clock as _, SystemClock};
 use streamkit::{JobHandle, JobState};
 
 use crate::config::{Config, Input};
+use crate::http_limit::Limited;
 use crate::metrics_text::{self, Around};
 use crate::snapshot::{Snapshot, word};
 use crate::summary::memory_now;
@@ -74,7 +75,7 @@ impl Listener {
         let socket = tokio::net::TcpListener::from_std(self.socket)
             .with_context(|| format!("{} cannot be served", self.address))?;
         tokio::spawn(async move {
-            if let Err(error) = axum::serve(socket, router(seen)).await {
+            if let Err(error) = axum::serve(Limited::new(socket), router(seen)).await {
                 tracing::error!(%error, "HTTP is not served any more");
             }
         });

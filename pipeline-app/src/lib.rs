@@ -19,6 +19,7 @@ pub mod generate;
 pub mod generate_command;
 pub mod health;
 pub mod http;
+mod http_limit;
 pub mod job;
 mod kafka_error;
 pub mod lake;

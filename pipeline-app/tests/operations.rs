@@ -1,4 +1,4 @@
-//! What an operator does and sees, with the program itself: checkpoints, dead letters, a second
+//! What an operator does and sees, with the program itself: checkpoints, dead letters of files, a second
 //! process, wrong settings, secrets.
 //!
 //! Parts need `KAFKA_BOOTSTRAP_SERVERS` and `DATABASE_URL`; they are skipped without them.
@@ -6,31 +6,17 @@
 mod oracle;
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use oracle::InputRecord;
 use support::kafka::{self, Topic};
-
-/// The program in a folder of its own, with nothing in its environment but `variables`.
-fn program(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline-app"));
-    command.current_dir(folder).args(args).env_clear().stdin(Stdio::null());
-    for (name, value) in variables {
-        command.env(name, value);
-    }
-    command
-}
-
-fn text(output: &Output) -> String {
-    let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    part(&output.stdout) + &part(&output.stderr)
-}
+use support::program::{program, text};
+use support::services::services;
 
 fn run(folder: &Path, args: &[&str]) -> (bool, String) {
     let output = program(folder, args, &[]).output().unwrap();
@@ -207,6 +193,38 @@ fn f88_a_second_process_names_the_first_and_leaves_it_alone() {
     until("the next process, after a kill", || get(port, "/healthz"));
 }
 
+/// Half of a request on each of 130 connections, with no more open files than the job needs and some. It
+/// goes on, and answers again when its visitors have been shown out.
+#[test]
+fn f91_a_flood_of_connections_does_not_reach_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let command = format!(
+        "ulimit -n 100 && exec '{}' --checkpoint-interval 100ms --ui-bind 127.0.0.1:{port}",
+        env!("CARGO_BIN_EXE_pipeline-app")
+    );
+    let mut job = Command::new("sh");
+    let job = job.args(["-c", &command]).current_dir(folder.path()).env_clear();
+    let mut job = Running(job.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    until("the program", || get(port, "/healthz"));
+    let flood: Vec<_> = (0..130)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: loc").unwrap();
+            stream
+        })
+        .collect();
+    let newest = || {
+        let (_, said) = run(folder.path(), &["checkpoint", "ls"]);
+        said.lines().filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).max()
+    };
+    let before = until("a checkpoint", newest);
+    until("twenty more checkpoints", || newest().filter(|now| *now > before + 20));
+    assert!(job.0.try_wait().unwrap().is_none(), "it goes on");
+    until("an answer, with the flood still there", || get(port, "/healthz"));
+    drop(flood);
+}
+
 #[test]
 fn f89_a_wrong_setting_is_named_with_what_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
@@ -331,15 +349,6 @@ fn f90_no_output_has_a_password_in_it() {
     assert!(said.contains(".env") && !said.contains(CANARY), "{said}");
 }
 
-fn services() -> Option<(String, String)> {
-    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let both = get("KAFKA_BOOTSTRAP_SERVERS").zip(get("DATABASE_URL"));
-    if both.is_none() {
-        println!("skipped: KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL are not set");
-    }
-    both
-}
-
 /// A job that writes to Kafka and PostgreSQL with passwords shows them nowhere while it runs.
 #[tokio::test]
 async fn f90_a_running_job_serves_no_password() {
@@ -392,78 +401,4 @@ async fn f90_a_running_job_serves_no_password() {
     assert!(served.contains("\"read\""), "{served}");
     let shown = |line: &&str| line.contains(CANARY) || line.contains(&in_url);
     assert_eq!(served.lines().find(shown), None);
-}
-
-/// The command is killed again and again, and every dead letter is sent back once.
-#[tokio::test]
-async fn dead_letters_of_a_topic_are_sent_back_once_whatever_is_killed() {
-    let Some((bootstrap, _)) = services() else { return };
-    let name = format!("redrive-{}", std::process::id());
-    let topic = Topic::create(&bootstrap, &name, 2).await;
-    for partition in 0..2 {
-        let record = |n: u64| InputRecord {
-            key: (!n.is_multiple_of(3)).then(|| format!("k{n}").into_bytes()),
-            value: (!n.is_multiple_of(50))
-                .then(|| format!("broken {partition} {n} \u{0}").into_bytes()),
-            timestamp_micros: Some(1_767_225_600_000_000 + n as i64 * 1_000),
-            ..InputRecord::default()
-        };
-        topic.produce(partition, &(0..1_500).map(record).collect::<Vec<_>>()).await;
-    }
-    let before = kafka::read_all(&bootstrap, &name).await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_owned();
-    let (server, topic_name) = (bootstrap.clone(), name.clone());
-    tokio::task::spawn_blocking(move || {
-        let (group, output) = (format!("{topic_name}-group"), format!("{topic_name}-out"));
-        let variables = [
-            ("KAFKA_BOOTSTRAP_SERVERS", &*server),
-            ("KAFKA_INPUT_TOPIC", &*topic_name),
-            ("KAFKA_OUTPUT_TOPIC", &*output),
-            ("KAFKA_GROUP_ID", &*group),
-        ];
-        let command = |args: &[&str]| program(&path, args, &variables);
-        let job = ["--keep-open", "--outputs", "enriched", "--ui-bind", "off"];
-        let ended = command(&job).output().unwrap();
-        assert!(ended.status.success(), "{}", text(&ended));
-        let redrive = ["dlq", "redrive", "--yes"];
-        // Later and later, from before the first transaction to after the last.
-        let mut killed = 0;
-        for n in 0..30 {
-            let mut child = command(&redrive).stdout(Stdio::null()).spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(100 + n * 90));
-            if child.try_wait().unwrap().is_some_and(|status| status.success()) {
-                break;
-            }
-            child.kill().unwrap();
-            child.wait().unwrap();
-            killed += 1;
-        }
-        assert!(killed > 1, "it was killed {killed} times");
-        println!("killed {killed} times");
-        let ended = command(&redrive).output().unwrap();
-        assert!(ended.status.success(), "{}", text(&ended));
-        let again = text(&command(&redrive).output().unwrap());
-        assert!(!again.contains("to be sent") && again.contains("sent before"), "{again}");
-    })
-    .await
-    .unwrap();
-    let all = kafka::read_all(&bootstrap, &name).await;
-    let back: Vec<_> = all.iter().filter(|r| !r.header("redriven.from").is_empty()).collect();
-    let froms: std::collections::BTreeSet<String> =
-        back.iter().map(|record| record.header("redriven.from")).collect();
-    assert_eq!((back.len(), froms.len()), (3_000, 3_000), "each once");
-    let count = |records: &mut dyn Iterator<Item = &kafka::Record>| {
-        let mut counts = BTreeMap::new();
-        for record in records {
-            *counts.entry((record.key.clone(), record.value.clone())).or_insert(0) += 1;
-        }
-        counts
-    };
-    assert_eq!(
-        count(&mut back.into_iter()),
-        count(&mut before.iter()),
-        "key and bytes as they were"
-    );
-    kafka::delete(&bootstrap, &name).await;
 }

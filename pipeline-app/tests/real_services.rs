@@ -13,7 +13,8 @@ use oracle::{Expected, InputRecord, InputSplit, Settings, expect};
 use pipeline_app::config::{Config, Environment, Machine, resolve};
 use pipeline_app::status::LastMinute;
 use support::kafka::{self, Topic};
-use support::services::{Database, check, services};
+use support::program::{program, text};
+use support::services::{Database, check, connect, services};
 
 fn config(kafka: &str, database: &str, name: &str, folder: &Path, args: &[&str]) -> Config {
     let folder = folder.to_str().unwrap();
@@ -103,5 +104,40 @@ async fn heavy_disorder_and_malformed_records_through_kafka_in_interrupted_runs(
     run_to_end(&config).await;
     check(&expected, &kafka, name, &database.url(), &config.lake_path).await;
     kafka::delete(&kafka, name).await;
+    database.drop().await;
+}
+
+/// Rows that a table refuses are counted where people look, and can be too many (F59).
+#[tokio::test(flavor = "multi_thread")]
+async fn f59_refused_rows_are_counted_and_can_be_too_many() {
+    let Some((_, admin)) = services() else { return };
+    let database = Database::create(&admin, "e2e_rejects").await;
+    let client = connect(&database.url()).await;
+    client.batch_execute(pipeline_app::outputs::INIT_DB).await.unwrap();
+    let refuse = "ALTER TABLE page_view_counts ADD CHECK (view_count <> 1)";
+    client.batch_execute(refuse).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let input = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/web_activity.jsonl.gz");
+    let run = |more: &[&str]| {
+        let job = ["--input", input, "--until-end", "--ui-bind", "off", "--summary-json", "s.json"];
+        let all = [&job[..], more].concat();
+        let variables = [("DATABASE_URL", &*database.url())];
+        let ended = program(folder.path(), &all, &variables).output().unwrap();
+        (ended.status.success(), text(&ended))
+    };
+    let (good, said) = tokio::task::block_in_place(|| run(&["--max-rejects", "1"]));
+    assert!(!good && said.contains("max_rejects = 1"), "{said}");
+    let (good, said) = tokio::task::block_in_place(|| run(&["--on-reject", "stop"]));
+    assert!(!good && said.contains("23514"), "{said}");
+    let (good, said) = tokio::task::block_in_place(|| run(&[]));
+    assert!(good && said.contains("(page_view_counts "), "{said}");
+    let summary = std::fs::read_to_string(folder.path().join("s.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    let count = async |sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    let refused = count("SELECT count(*) FROM streamkit_rejects").await;
+    assert!(refused > 1);
+    assert_eq!(summary["rejected"]["page_view_counts"], refused);
+    let written = count("SELECT count(*) FROM page_view_counts").await;
+    assert_eq!(summary["rows"]["page_view_counts"], written + refused);
     database.drop().await;
 }

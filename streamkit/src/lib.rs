@@ -124,8 +124,6 @@ pub mod prelude;
 pub mod testing;
 
 #[cfg(test)]
-mod fuzz_tests;
-#[cfg(test)]
 mod protocol_models;
 
 pub use error::{Error, ErrorKind, Result};

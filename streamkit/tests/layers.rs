@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["job"],
     &["prelude", "testing"],
     // Tests only.
-    &["fuzz_tests", "protocol_models"],
+    &["protocol_models"],
 ];
 
 /// Crates that only one place may use.

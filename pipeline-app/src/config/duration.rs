@@ -77,6 +77,21 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_duration() {
+        let corpus =
+            ["2m", "1h 30m", "90s", "0", "30", "off", "5 minutes", "1500ms", "3 years 2 days"];
+        let corpus = corpus.map(|text| text.as_bytes().to_vec());
+        streamkit::testing::fuzz("duration", &corpus, |bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            match parse_or_off(text) {
+                Ok(Some(time)) => assert_eq!(parse(&written(time)), Ok(time), "{text}"),
+                Ok(None) => assert!(parse(text).is_err(), "{text}"),
+                Err(problem) => assert!(!problem.is_empty()),
+            }
+        });
+    }
+
+    #[test]
     fn what_is_written_can_be_read() {
         for duration in [Duration::ZERO, Duration::from_secs(5_400), Duration::from_millis(200)] {
             assert_eq!(parse(&written(duration)), Ok(duration));

@@ -228,6 +228,21 @@ mod tests {
         Ok(layers)
     }
 
+    /// Its messages never show the line: that may hold a password.
+    #[test]
+    fn fuzz_dot_env() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        let text = "# a\nexport A='b c'\nDATABASE_URL=postgres://u:s3cret@db/x\nB=\"$A\\n${A}\"\n";
+        streamkit::testing::fuzz("dot_env", &[text.as_bytes().to_vec()], |bytes| {
+            std::fs::write(&path, bytes).unwrap();
+            match read_dot_env(&path) {
+                Ok(variables) => Layers::default().add_env(&variables, &Origin::DotEnv),
+                Err(error) => assert!(!format!("{error:#}").contains("s3cret"), "{error:#}"),
+            }
+        });
+    }
+
     #[test]
     fn each_place_is_stronger_than_the_one_before() {
         let text = "workers = 1\ninstance = \"file\"\nsession_gap = \"1m\"\nmax_future = \"1m\"";

@@ -185,6 +185,42 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_the_remedy() {
     assert!(error.contains("KAFKA_INPUT_TOPIC and KAFKA_OUTPUT_TOPIC are both"), "{error}");
 }
 
+/// Whatever a file says: it is taken, or what is wrong with it is said on one line that can be read.
+#[test]
+fn fuzz_settings() {
+    let all = r#"
+        database_url = "postgres://user:s3cret@db:5432/x?sslmode=require"
+        workers = 4
+        watermark_delay = "2m"
+        max_dead_letters = "5%"
+        max_rejects = 1_000
+        on_reject = "stop"
+        ui_bind = "localhost:8088"
+        outputs = ["tables", "lake"]
+        [kafka]
+        bootstrap_servers = "a:9092,b:9092"
+        input_topic = "user_activity"
+        [kafka.properties]
+        "sasl.username" = "u"
+        [generator]
+        start_time = "2026-01-01T00:00:00Z"
+        rate = "max"
+        late = 0.01"#;
+    let some = "generator.start_time = \"now-2h\"\nidle_timeout = \"off\"\nlake_path = \"x\"";
+    let corpus = [all, some].map(|text| text.as_bytes().to_vec());
+    streamkit::testing::fuzz("settings", &corpus, |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        let cli = Cli::try_parse_from(["pipeline-app"]).unwrap();
+        let mut layers = Layers::default();
+        let taken = layers.add_toml(Path::new("pipeline.toml"), text);
+        let machine = Machine { now: Timestamp::from_micros(0), cores: 2 };
+        match taken.and_then(|()| resolve(&layers, &cli, machine)) {
+            Ok(config) => assert!(!show(&config, &layers).contains("s3cret")),
+            Err(error) => assert!(!format!("{error:#}").trim().is_empty()),
+        }
+    });
+}
+
 #[test]
 fn what_may_be_off_can_be_off() {
     let env = [("IDLE_TIMEOUT", "off"), ("RUNNING_VALUES", "OFF"), ("UI_BIND", "off")];

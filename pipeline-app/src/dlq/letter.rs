@@ -119,6 +119,39 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_dead_letter() {
+        let corpus = [
+            r#"{"reason":"bad_json","field":null,"error":"x","topic":"t","partition":3,"offset":4,"timestamp":"2026-01-01T00:00:00.000000Z","app":"a","key":"k","value":"{"}"#,
+            r#"{"reason":"bad_utf8","field":"user_id","error":"\u001b","topic":"t","partition":-1,"timestamp":null,"key_base64":"/w==","value_base64":"//4="}"#,
+        ];
+        let corpus = corpus.map(|line| line.as_bytes().to_vec());
+        streamkit::testing::fuzz("dead_letter", &corpus, |bytes| {
+            let shown = escaped(bytes);
+            assert!(!shown.chars().any(is_active), "{shown:?}");
+            let Ok(letter) = Letter::from_line(bytes, 7) else { return };
+            let Some(reason) = Reason::ALL.into_iter().find(|r| r.as_str() == letter.reason) else {
+                return;
+            };
+            // Written again, it is read as it was.
+            let origin = model::Origin {
+                key: letter.key.clone().map(bytes::Bytes::from),
+                partition: letter.source_partition,
+                offset: 7,
+                timestamp_micros: letter.timestamp_millis().map(|t| t * 1_000),
+            };
+            let (value, topic) = (letter.value.as_deref(), &*letter.topic);
+            let reject = Reject::record(reason, letter.error.clone());
+            let mut line = vec![];
+            model::DeadLetter { reject: &reject, topic, origin: &origin, value, app: "a" }
+                .write_line(&mut line);
+            let again = Letter::from_line(&line, 7).unwrap();
+            assert_eq!(again.timestamp_millis(), letter.timestamp_millis());
+            let (field, timestamp) = (letter.field.clone(), letter.timestamp.clone());
+            assert_eq!(Letter { field, timestamp, ..again }, letter);
+        });
+    }
+
+    #[test]
     fn f24_what_would_move_the_cursor_is_escaped() {
         let text = escaped("a\u{1b}[2J\u{202e}ä\n\0".as_bytes());
         assert_eq!(text, "a\\u{1b}[2J\\u{202e}ä\\n\\u{0}");

@@ -104,13 +104,15 @@ fn redrive(config: &Config, args: &DlqRedriveArgs) -> Result<()> {
              standard output), put right what is wrong, and read it with --input FILE"
         );
     };
-    let mut session = topic::Redrive::start(kafka, &config.topics)?;
+    let target = crate::run::target(config, kafka);
+    let dlq_id = target.topic_id(&config.topics.dlq)?;
+    let mut session = topic::Redrive::start(kafka, &config.topics, dlq_id)?;
     let mut counts = Counts::default();
     read(config, &args.which, |letter| {
         counts.add(&letter, session.verdict(&letter));
         Ok(())
     })?;
-    print(&counts.text(&format!("to {}", config.topics.input)));
+    print(&counts.text(&config.topics.input));
     if counts.to_send() == 0 {
         return Ok(());
     }
@@ -167,6 +169,8 @@ enum Verdict {
     Sent,
     /// It is of another topic.
     Foreign,
+    /// It is of a partition that the topic does not have any more.
+    Homeless,
 }
 
 #[derive(Default)]
@@ -181,13 +185,16 @@ impl Counts {
         self.0.iter().filter(|((verdict, _), _)| *verdict == Verdict::Send).map(|(_, n)| n).sum()
     }
 
-    fn text(&self, to: &str) -> String {
+    fn text(&self, input: &str) -> String {
         let mut text = String::new();
         for ((verdict, reason), n) in &self.0 {
             let what = match verdict {
-                Verdict::Send => format!("to be sent {to}"),
+                Verdict::Send => format!("to be sent to {input}"),
                 Verdict::Sent => "sent before".to_owned(),
                 Verdict::Foreign => "of another topic, and left where they are".to_owned(),
+                Verdict::Homeless => {
+                    format!("of a partition that {input} does not have, and left where they are")
+                }
             };
             text.push_str(&format!("{:>9}  {reason}: {what}\n", number(*n)));
         }

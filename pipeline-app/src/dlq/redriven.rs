@@ -7,8 +7,28 @@ pub(super) const MOST: usize = 20_000;
 
 /// Offsets, as ranges from first to last, apart from each other and ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<(u64, u64)>")]
 pub(super) struct Ranges(Vec<(u64, u64)>);
+
+impl TryFrom<Vec<(u64, u64)>> for Ranges {
+    type Error = &'static str;
+
+    fn try_from(ranges: Vec<(u64, u64)>) -> Result<Self, Self::Error> {
+        let apart = |pair: &[(u64, u64)]| pair[0].1 < pair[1].0 && pair[1].0 - pair[0].1 > 1;
+        match ranges.iter().all(|(first, last)| first <= last) && ranges.windows(2).all(apart) {
+            true => Ok(Self(ranges)),
+            false => Err("ranges of offsets that are not in order"),
+        }
+    }
+}
+
+/// What was sent back from a partition of the dead letters' topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sent {
+    /// The topic's id; empty where the cluster has none.
+    pub(super) topic_id: String,
+    pub(super) offsets: Ranges,
+}
 
 impl Ranges {
     pub(super) fn contains(&self, offset: u64) -> bool {
@@ -50,6 +70,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn fuzz_redriven() {
+        let corpus = ["[]", "[[0,3],[5,5],[18446744073709551614,18446744073709551615]]"];
+        let corpus = corpus.map(|text| text.as_bytes().to_vec());
+        streamkit::testing::fuzz("redriven", &corpus, |bytes| {
+            let Ok(mut ranges) = serde_json::from_slice::<Ranges>(bytes) else { return };
+            for offset in [0, 4, 5, u64::MAX - 2, u64::MAX] {
+                ranges.insert(offset);
+                assert!(ranges.contains(offset));
+            }
+            let apart = |pair: &[(u64, u64)]| pair[0].1 < pair[1].0 - 1;
+            assert!(ranges.0.windows(2).all(apart) && ranges.0.iter().all(|(a, b)| a <= b));
+            let text = serde_json::to_vec(&ranges).unwrap();
+            assert_eq!(serde_json::from_slice::<Ranges>(&text).unwrap(), ranges);
+        });
+    }
 
     proptest! {
         #[test]

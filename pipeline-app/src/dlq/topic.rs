@@ -18,7 +18,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::Verdict;
 use super::letter::Letter;
-use super::redriven::{MOST, Ranges};
+use super::redriven::{MOST, Ranges, Sent};
 use crate::config::{KafkaConfig, Topics};
 use crate::job::JOB;
 use crate::kafka_error::no_client;
@@ -105,6 +105,10 @@ pub(super) struct Redrive {
     dlq: String,
     input: String,
     progress: String,
+    /// The id of the dead letters' topic; empty where the cluster has none.
+    dlq_id: String,
+    /// The input's partitions.
+    partitions: Vec<i32>,
     /// By partition of the dead letters' topic: what was sent, this time included.
     sent: BTreeMap<i32, Ranges>,
     /// Those that the open transaction has sent from.
@@ -115,8 +119,8 @@ pub(super) struct Redrive {
 
 impl Redrive {
     /// Shuts out a command that was killed or still runs, and then reads what it has sent: that can
-    /// no longer change.
-    pub(super) fn start(kafka: &KafkaConfig, topics: &Topics) -> Result<Self> {
+    /// no longer change. `dlq_id` is the id of the dead letters' topic.
+    pub(super) fn start(kafka: &KafkaConfig, topics: &Topics, dlq_id: String) -> Result<Self> {
         let producer: ThreadedProducer<DefaultProducerContext> = client(kafka)
             .set("transactional.id", format!("{}.redrive", topics.group))
             .set("enable.idempotence", "true")
@@ -131,6 +135,8 @@ impl Redrive {
             dlq: topics.dlq.clone(),
             input: topics.input.clone(),
             progress: format!("{}.progress", topics.group),
+            dlq_id,
+            partitions: vec![],
             sent: BTreeMap::new(),
             touched: vec![],
             open: 0,
@@ -151,22 +157,28 @@ impl Redrive {
                 kafka.bootstrap
             );
         }
-        let mut stored = BTreeMap::new();
+        self.partitions = partitions(&consumer, kafka, &self.input)?;
+        let mut stored: BTreeMap<i32, Sent> = BTreeMap::new();
         for partition in found {
             read_partition(&consumer, &self.progress, partition, &mut |message| {
                 let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
                 let of = key.and_then(|key| key.strip_prefix(&self.key("")));
-                if let Some(of) = of.and_then(|of| of.parse::<i32>().ok()) {
-                    let ranges: Ranges = serde_json::from_slice(message.payload().unwrap_or(b"[]"))
-                        .with_context(|| {
-                            format!("what {} says of {} cannot be read", self.progress, self.dlq)
-                        })?;
-                    stored.insert(of, ranges);
-                }
+                let Some(of) = of.and_then(|of| of.parse::<i32>().ok()) else { return Ok(()) };
+                let sent = message.payload().map(serde_json::from_slice).transpose();
+                let sent = sent.with_context(|| {
+                    format!("what {} says of {} cannot be read", self.progress, self.dlq)
+                })?;
+                stored.insert(of, sent.unwrap_or_default());
                 Ok(())
             })?;
         }
-        for (partition, ranges) in &stored {
+        let known = |id: &str| !id.is_empty() && !self.dlq_id.is_empty();
+        let before = stored.len();
+        stored.retain(|_, sent| !known(&sent.topic_id) || sent.topic_id == self.dlq_id);
+        if stored.len() < before {
+            eprintln!("{} was created again: nothing was sent back from it yet", self.dlq);
+        }
+        for (partition, Sent { offsets: ranges, .. }) in &stored {
             let (_, high) = consumer.fetch_watermarks(&self.dlq, *partition, PATIENCE)?;
             if ranges.last().is_some_and(|last| last >= u64::try_from(high).unwrap_or(0)) {
                 bail!(
@@ -181,7 +193,7 @@ impl Redrive {
                 );
             }
         }
-        self.sent = stored;
+        self.sent = stored.into_iter().map(|(partition, sent)| (partition, sent.offsets)).collect();
         Ok(())
     }
 
@@ -195,6 +207,8 @@ impl Redrive {
             Verdict::Foreign
         } else if self.sent.get(&letter.partition).is_some_and(|s| s.contains(letter.offset)) {
             Verdict::Sent
+        } else if !self.partitions.contains(&letter.source_partition) {
+            Verdict::Homeless
         } else {
             Verdict::Send
         }
@@ -257,10 +271,12 @@ impl Redrive {
     fn commit(&mut self) -> Result<()> {
         for partition in std::mem::take(&mut self.touched) {
             let key = self.key(&partition.to_string());
-            let ranges = serde_json::to_string(&self.sent[&partition])?;
+            let offsets = self.sent[&partition].clone();
+            let sent = Sent { topic_id: self.dlq_id.clone(), offsets };
+            let sent = serde_json::to_string(&sent)?;
             let record = BaseRecord::<[u8], [u8]>::to(&self.progress)
                 .key(key.as_bytes())
-                .payload(ranges.as_bytes());
+                .payload(sent.as_bytes());
             self.enqueue(record)?;
         }
         self.producer.commit_transaction(PATIENCE).with_context(|| {

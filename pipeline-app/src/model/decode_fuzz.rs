@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::select;
+use streamkit::testing::fuzz;
 
 use super::decode_reference::{Expected, Members, reference};
-use super::{DeadLetter, Origin, Reason, canonical, category, decode, enriched, event_time};
+use super::{
+    DeadLetter, Origin, Reason, canonical, category, decode, enriched, event_time, json_text,
+};
 
-/// How many records each of the two generators makes: a thorough run is one in release mode.
+/// How many records are put together: a thorough run is one in release mode.
 const ROUNDS: usize = if cfg!(debug_assertions) { 20_000 } else { 200_000 };
 
 const NAMES: &[&str] = &[
@@ -89,43 +92,6 @@ const VALUES: &[&str] = &[
     r#""2000-01-01T00:00:00+00:01""#,
     r#""1999-12-31T23:59:59-00:01""#,
     r#""2026-01-01""#,
-];
-
-const PIECES: &[&str] = &[
-    "\"",
-    "\\",
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-    ",",
-    " ",
-    "\n",
-    "\0",
-    "\u{1f}",
-    "\u{7f}",
-    "\u{feff}",
-    "é",
-    "0",
-    "9",
-    "-",
-    "+",
-    ".",
-    "e5",
-    "Z",
-    "UTC",
-    " UTC",
-    "T",
-    "\\u0000",
-    "\\ud800",
-    "\\udc00",
-    "\\u0061",
-    "null",
-    "NaN",
-    "\"\"",
-    "\"user_id\":",
-    "\"event_date\":1,",
 ];
 
 const SEEDS: &[&str] = &[
@@ -273,36 +239,74 @@ fn composed_records_are_decoded_as_the_reference_does() {
     check_all_seen(&outcomes, &Reason::ALL[4..11]);
 }
 
+/// Mutations of `texts`, and what of other texts they may get.
+fn corpus(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().chain(VALUES).map(|text| text.as_bytes().to_vec()).collect()
+}
+
 #[test]
-fn mutated_records_are_decoded_as_the_reference_does() {
-    let mut random = Random(2);
+fn fuzz_event() {
     let mut outcomes = BTreeMap::new();
-    for _ in 0..ROUNDS {
-        let mut record = random.pick(SEEDS).as_bytes().to_vec();
-        for _ in 0..1 + random.below(3) {
-            let at = random.below(record.len() + 1);
-            let end = (at + random.below(8)).min(record.len());
-            match random.below(8) {
-                0 => record.truncate(at),
-                1 => drop(record.drain(at..end)),
-                2 if at < end => record[at] = random.next() as u8,
-                3 if at < end => record[at] ^= 1 << random.below(8),
-                4 => {
-                    let copy = record[at..end].to_vec();
-                    record.splice(at..at, copy);
-                }
-                5 => {
-                    let other = random.pick(SEEDS).as_bytes();
-                    record.splice(at.., other[other.len() / 2..].iter().copied());
-                }
-                6 => drop(record.splice(at..end, random.pick(VALUES).bytes())),
-                _ => drop(record.splice(at..at, random.pick(PIECES).bytes())),
-            }
-        }
-        *outcomes.entry(check(&record)).or_insert(0) += 1;
-    }
+    let mut corpus: Vec<_> = SEEDS.iter().map(|seed| seed.as_bytes().to_vec()).collect();
+    corpus.extend([b" ".to_vec(), b"[]".to_vec()]);
+    fuzz("event", &corpus, |record| *outcomes.entry(check(record)).or_insert(0) += 1);
     check_all_seen(&outcomes, &Reason::ALL[..6]);
     check_all_seen(&outcomes, &[Reason::BadEventTime]);
+}
+
+/// Any bytes as the value of an unknown field: what is JSON to the one is to the other.
+#[test]
+fn fuzz_json() {
+    let nested = r#"[{"a":"\u00e9\ud83d\ude00\n"},-1.50e+3,[[]],"é",true,null]"#;
+    fuzz("json", &corpus(&[nested]), |value| {
+        let head = br#"{"user_id":1,"event_type":"c","event_time":1767225600,"x":"#;
+        check(&[head, value, b"}"].concat());
+    });
+}
+
+#[test]
+fn fuzz_json_text() {
+    let texts = ["a\\u00e9\\ud83d\\ude00\\n\\/", "é\u{1}\"\u{feff}", "\u{1f600}"];
+    fuzz("json_text", &corpus(&texts), |text| {
+        json_text::unescape(text);
+        assert!(!json_text::excerpt(text).contains(char::is_control));
+        let Ok(text) = std::str::from_utf8(text) else { return };
+        let mut written = vec![];
+        json_text::write_string(text, &mut written);
+        assert_eq!(serde_json::from_slice::<String>(&written).unwrap(), text);
+        assert_eq!(json_text::unescape(&written[1..written.len() - 1]), text.as_bytes());
+    });
+}
+
+#[test]
+fn fuzz_event_time() {
+    let texts = ["2026-01-01T00:00:00.123456789+05:30", "2024-02-29 23:59:59 UTC", "1767225600.5"];
+    fuzz("event_time", &corpus(&texts), |bytes| {
+        let record =
+            |time: &str| format!(r#"{{"user_id":1,"event_type":"c","event_time":{time}}}"#);
+        let text = String::from_utf8_lossy(bytes);
+        check(record(&text).as_bytes());
+        check(record(&serde_json::to_string(&text).unwrap()).as_bytes());
+        if let Ok(time) = event_time::parse_text(bytes) {
+            let written = event_time::format_micros(time);
+            assert_eq!(event_time::parse_text(written.as_bytes()), Ok(time), "{text}");
+        }
+    });
+}
+
+#[test]
+fn fuzz_page() {
+    let texts =
+        ["https://shop.example.com//catalog/1?ref=home#x", "/a/b", "h://?", "ftp+x.1-:///ü/"];
+    fuzz("page", &corpus(&texts), |bytes| {
+        let url = String::from_utf8_lossy(bytes);
+        let Some(category) = category::page_category(Some(&url)) else {
+            return assert_eq!(url, "");
+        };
+        assert!(!category.is_empty() && !category.contains(['/', '?', '#']), "{url}: {category}");
+        assert!(category == category::HOME || url.contains(category), "{url}: {category}");
+        assert_eq!(category::page_category_bytes(Some(url.as_bytes())), Some(category.as_bytes()));
+    });
 }
 
 proptest! {

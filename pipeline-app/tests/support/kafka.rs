@@ -65,6 +65,11 @@ impl Topic {
     /// Makes the topic, in place of an older one.
     pub async fn create(bootstrap: &str, name: &str, partitions: usize) -> Self {
         delete(bootstrap, name).await;
+        Self::make(bootstrap, name, partitions).await
+    }
+
+    /// Makes the topic, and touches no other.
+    pub async fn make(bootstrap: &str, name: &str, partitions: usize) -> Self {
         let new =
             NewTopic::new(name, i32::try_from(partitions).unwrap(), TopicReplication::Fixed(1));
         let made = admin(bootstrap).create_topics([&new], &AdminOptions::new()).await.unwrap();
@@ -109,9 +114,13 @@ pub async fn delete(bootstrap: &str, name: &str) {
         format!("{name}.late"),
         format!("{name}-group.progress"),
     ];
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    delete_topics(bootstrap, &names.each_ref().map(String::as_str)).await;
+}
+
+/// Deletes topics.
+pub async fn delete_topics(bootstrap: &str, names: &[&str]) {
     // Those that do not exist are no trouble.
-    let _ = admin(bootstrap).delete_topics(&names, &AdminOptions::new()).await;
+    let _ = admin(bootstrap).delete_topics(names, &AdminOptions::new()).await;
     // A deletion goes on for a moment after it was answered.
     tokio::time::sleep(Duration::from_millis(500)).await;
 }
@@ -122,17 +131,36 @@ pub async fn read_all(bootstrap: &str, topic: &str) -> Vec<Record> {
     tokio::task::spawn_blocking(move || read(&bootstrap, &topic)).await.unwrap()
 }
 
-fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
-    let consumer: BaseConsumer = client(bootstrap)
+fn consumer(bootstrap: &str, isolation: &str) -> BaseConsumer {
+    client(bootstrap)
         .set("group.id", "tests-that-never-commit")
         .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("enable.partition.eof", "true")
         .create()
-        .unwrap();
+        .unwrap()
+}
+
+/// Waits until no transaction is open. A commit is answered before its markers are in the partitions, and
+/// until then who reads committed records does not see it.
+fn wait_for_markers(bootstrap: &str, committed: &BaseConsumer, topic: &str, partitions: i32) {
+    let all = consumer(bootstrap, "read_uncommitted");
+    for partition in 0..partitions {
+        let end = |of: &BaseConsumer| of.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+        let closed = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            end(committed) == end(&all)
+        });
+        assert!(closed, "{topic}/{partition}: a transaction stays open");
+    }
+}
+
+fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
+    let consumer = consumer(bootstrap, "read_committed");
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
     let partitions = metadata.topics()[0].partitions().len();
     assert!(partitions > 0, "there is no topic {topic}");
+    wait_for_markers(bootstrap, &consumer, topic, i32::try_from(partitions).unwrap());
     {
         let mut all = TopicPartitionList::new();
         for partition in 0..i32::try_from(partitions).unwrap() {

@@ -5,6 +5,7 @@
 pub mod embedded;
 pub mod kafka;
 pub mod lake;
+pub mod program;
 pub mod services;
 
 use std::collections::BTreeMap;

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::checkpoint::manifest::{Confirmed, Fact, PlanStep, SplitEntry, Totals};
 use crate::error::ErrorKind;
-use crate::fuzz_tests::fuzz;
 use crate::record::{Position, Split, SplitId};
+use crate::testing::fuzz;
 use crate::time::Timestamp;
 
 fn checkpoint() -> Checkpoint {

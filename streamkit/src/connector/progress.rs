@@ -108,7 +108,7 @@ mod tests {
         let noted = BTreeMap::from([(SplitId::new("a"), 3)]);
         let w = Point::Watermark { groups: (0, 255), w: Timestamp::from_micros(60), noted };
         let text = |point| Progress { point, rows: 12 }.to_json().into_bytes();
-        crate::fuzz_tests::fuzz("progress", &[text(positions), text(w)], |bytes| {
+        crate::testing::fuzz("progress", &[text(positions), text(w)], |bytes| {
             let Ok(text) = std::str::from_utf8(bytes) else { return };
             match Progress::from_json(text) {
                 Ok(read) => assert_eq!(Progress::from_json(&read.to_json()).unwrap(), read),

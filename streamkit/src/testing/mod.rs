@@ -11,6 +11,7 @@
 //! | [`ManualClock`](crate::time::ManualClock) | time that moves when the test says so |
 //! | [`run`], [`Running`] | runs a job without an async test |
 //! | [`source_contract`], [`sink_contract`] | what every connector must hold to |
+//! | [`fuzz`](fuzz()) | mutated input for a decoder |
 //!
 //! ```
 //! use streamkit::connector::memory::Collect;
@@ -33,7 +34,9 @@
 //! Nothing here waits for a wall-clock time to pass, except to give up with a clear text.
 
 mod contract;
+mod coverage;
 mod flaky;
+mod fuzz;
 mod gate;
 mod journal;
 mod run;
@@ -41,6 +44,7 @@ mod script;
 
 pub use contract::{sink_contract, source_contract};
 pub use flaky::{Fault, FlakySink};
+pub use fuzz::fuzz;
 pub use gate::Gate;
 pub use journal::{Entry, Journal};
 pub use run::{Running, run};

@@ -1,14 +1,16 @@
 //! Faults of the catalogue that a broker need not be taken down for.
 
 use rdkafka::admin::{AdminOptions, NewPartitions};
-use rdkafka::producer::Producer;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use streamkit::connector::kafka::{KafkaSource, KafkaTarget, Start};
 use streamkit::connector::{Commit, Source, Wake};
 use streamkit::time::{Clock, SystemClock, Timestamp, millis, seconds};
 use streamkit::{Batch, Error, ErrorKind};
 
 use super::sink::{Setup, claim, lines, progress};
-use super::support::{Reading, admin, broker, create, create_as, producer, send, unique, wait};
+use super::support::{
+    Reading, admin, broker, config, create, create_as, producer, send, unique, wait,
+};
 
 /// Waits until no transaction is open in the topic.
 fn wait_until_nothing_is_open(setup: &Setup) {
@@ -279,4 +281,63 @@ fn f49_a_transaction_that_hangs_keeps_nobody_from_what_is_before_it() {
     let mut middle = Reading::open(&source, 0, 1);
     middle.caught_up();
     assert_eq!((middle.values().join(","), middle.next), ("behind".to_owned(), end));
+}
+
+/// More than one answer holds (`fetch.max.bytes`, 16 MB), among small ones.
+#[test]
+fn f06_a_record_larger_than_a_fetch_is_read() {
+    let Some(broker) = broker("f06") else { return };
+    let topic = create(&broker, "f06", 1, &[("max.message.bytes", "20000000")]);
+    let producer: BaseProducer =
+        config(&broker).set("message.max.bytes", "20000000").create().unwrap();
+    // No two of its bytes are the same as the two before, lest somebody packs them.
+    let large: Vec<u8> =
+        (0..18_000_000u32).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+    for value in [&b"before"[..], &large, b"after"] {
+        let record = BaseRecord::<[u8], [u8]>::to(&topic).partition(0).payload(value);
+        producer.send(record).map_err(|(e, _)| e).unwrap();
+    }
+    producer.flush(seconds(30)).unwrap();
+    let mut reading = Reading::open(&KafkaSource::new(&broker, topic.as_str()), 0, 0);
+    reading.caught_up();
+    let found: Vec<_> = reading.records.iter().map(|r| r.value.as_deref().unwrap()).collect();
+    assert!(found == [&b"before"[..], &large, b"after"]);
+}
+
+/// Batches of kilobytes that become 20 and 80 megabytes: each is unpacked as a whole, so there is a limit.
+#[test]
+fn f07_a_batch_that_expands_hugely_is_read_or_names_the_limit() {
+    let Some(broker) = broker("f07") else { return };
+    let topic = create(&broker, "f07", 2, &[]);
+    let producer: BaseProducer = config(&broker)
+        .set("message.max.bytes", "200000000")
+        .set("batch.size", "200000000")
+        .set("linger.ms", "5000")
+        .set("compression.type", "zstd")
+        .create()
+        .unwrap();
+    let zeros = vec![0; 2_000_000];
+    for (partition, records) in [(0, 10), (1, 40)] {
+        for _ in 0..records {
+            let record = BaseRecord::<[u8], [u8]>::to(&topic).partition(partition).payload(&zeros);
+            producer.send(record).map_err(|(e, _)| e).unwrap();
+        }
+    }
+    // The topic takes a megabyte at a time: packed, that is what they are.
+    producer.flush(seconds(30)).unwrap();
+    let read = |source: &KafkaSource, partition, expected: usize| {
+        let mut reading = Reading::open(source, partition, 0);
+        reading.caught_up();
+        let sizes = reading.records.iter().map(|r| r.value.as_ref().unwrap().len());
+        assert_eq!(sizes.collect::<Vec<_>>(), vec![2_000_000; expected]);
+    };
+    let source = KafkaSource::new(&broker, topic.as_str());
+    read(&source, 0, 10);
+    let error = Reading::open(&source, 1, 0).failure().to_string();
+    assert!(
+        error.contains("from offset 0") && error.contains("receive.message.max.bytes"),
+        "{error}"
+    );
+    let roomy = KafkaSource::new(&broker, topic.as_str());
+    read(&roomy.set("receive.message.max.bytes", "400000000"), 1, 40);
 }

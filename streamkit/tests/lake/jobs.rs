@@ -73,3 +73,40 @@ fn f71_a_job_that_a_failed_sync_has_stopped_goes_on_exactly() {
     run(job(sink(&root), &others, &more, 500), config(&checkpoints)).unwrap();
     assert_eq!(read(&root), expected(500));
 }
+
+/// What `verify` counts is what is there, however the job came to go on (rule D6).
+#[test]
+fn d6_a_lake_is_whole_after_a_gap_was_accepted_and_after_a_rebuild() {
+    let Lake { root, staging, _folder } = lake();
+    let (others, more, checkpoints) = (Collect::new(), Gate::new(), Checkpoints::shared());
+    let running = Running::start(job(sink(&root), &others, &more, 500), config(&checkpoints));
+    running.until("the first rows in the lake", |p| {
+        p.sinks.iter().any(|sink| sink.name == "lake" && sink.rows == 100)
+    });
+    running.stop().unwrap();
+    more.open();
+    let whole = |rows: u64| {
+        let found = streamkit::connector::parquet::Lake::open(&root).unwrap().verify().unwrap();
+        assert_eq!((found.problems, found.rows), (vec![], rows));
+        assert_eq!(read(&root).len() as u64, rows);
+    };
+    whole(100);
+    fs::remove_dir_all(&root).unwrap();
+    fs::remove_dir_all(&staging).unwrap();
+    let start = |rows, config| run(job(sink(&root), &others, &more, rows), config);
+    let error = start(500, config(&checkpoints)).unwrap_err().to_string();
+    assert!(error.contains("--accept-gap \"lake\""), "{error}");
+    start(500, config(&checkpoints).accept_gap("lake")).unwrap();
+    whole(400);
+    // The log is lost; the input has grown.
+    let lost = Checkpoints::shared();
+    let error = start(700, config(&lost)).unwrap_err().to_string();
+    assert!(error.contains("--rebuild"), "{error}");
+    let progress = start(700, config(&lost).rebuild(true)).unwrap();
+    whole(600);
+    // And rebuilt within its log.
+    start(700, config(&lost).rebuild(true).reopen(true)).unwrap();
+    whole(600);
+    assert_eq!(others.rows().len(), 700);
+    assert_eq!(progress.sinks.len(), 2);
+}

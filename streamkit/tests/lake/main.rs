@@ -5,6 +5,7 @@
 #[path = "../disk/mod.rs"]
 mod disk;
 mod faults;
+mod golden;
 mod jobs;
 mod support;
 mod tools;

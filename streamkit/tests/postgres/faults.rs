@@ -145,6 +145,29 @@ fn f64_a_statement_that_hangs_is_tried_again() {
     assert_eq!(writer.commit(&progress(1)).unwrap(), Commit::Done);
 }
 
+/// Half open: the connection is there for this side, and nothing comes back. (The kernel's limits do not
+/// help, since somebody acknowledges every packet.)
+#[test]
+fn f65_a_connection_that_swallows_everything_is_given_up() {
+    let Some(db) = Database::with_views("half_open") else { return };
+    let proxy = Proxy::new(db.address());
+    let limit = Duration::from_millis(100);
+    let config = db.config_at(proxy.port).statement_timeout(limit).connect_timeout(limit);
+    let mut writer = PostgresSink::<Views>::new(&config).open(&db.context("views")).unwrap();
+    writer.recover(&db.claim()).unwrap();
+    writer.write(&batch(&[(1, "/a", 1)])).unwrap();
+    proxy.swallow(true);
+    assert_eq!(writer.commit(&progress(1)).unwrap(), Commit::Unknown);
+    let error = writer.recover(&db.claim()).unwrap_err();
+    assert!(error.is_retriable() && error.to_string().contains("cannot connect"), "{error}");
+    proxy.swallow(false);
+    // The old session still holds the lock, for all that the server knows.
+    assert_eq!(writer.recover(&db.claim()).unwrap(), None);
+    writer.write(&batch(&[(1, "/a", 1)])).unwrap();
+    assert_eq!(writer.commit(&progress(1)).unwrap(), Commit::Done);
+    assert_eq!(db.views(), ["1|/a|1"]);
+}
+
 #[test]
 fn f54_a_server_that_is_not_there_may_come() {
     let Some(db) = Database::new("absent") else { return };

@@ -212,6 +212,8 @@ pub(crate) struct Proxy {
     roll_back: Arc<AtomicBool>,
     /// Encryption is said not to be there.
     deny_encryption: Arc<AtomicBool>,
+    /// Nothing that is sent arrives, and nobody is told.
+    swallow: Arc<AtomicBool>,
     /// How many more answers come through before both sides end.
     answers: Arc<AtomicI64>,
 }
@@ -224,6 +226,7 @@ impl Proxy {
             lose_answers: Arc::default(),
             roll_back: Arc::default(),
             deny_encryption: Arc::default(),
+            swallow: Arc::default(),
             answers: Arc::new(AtomicI64::new(i64::MAX)),
         };
         let this = proxy.clone();
@@ -253,6 +256,11 @@ impl Proxy {
         self.roll_back.store(roll_back, Ordering::SeqCst);
     }
 
+    /// From now on, on all connections, for as long as it is said.
+    pub(crate) fn swallow(&self, swallow: bool) {
+        self.swallow.store(swallow, Ordering::SeqCst);
+    }
+
     #[cfg(feature = "postgres-tls")]
     pub(crate) fn deny_encryption(&self) {
         self.deny_encryption.store(true, Ordering::SeqCst);
@@ -270,6 +278,9 @@ impl Proxy {
     fn requests(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 65_536];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
+            if self.swallow.load(Ordering::SeqCst) {
+                continue;
+            }
             let mut request = buffer[..n].to_vec();
             let commit = b"Q\0\0\0\x0bCOMMIT\0";
             let at = request.windows(commit.len()).position(|bytes| bytes == commit);

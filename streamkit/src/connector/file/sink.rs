@@ -329,7 +329,7 @@ mod tests {
         let sidecar =
             Sidecar { format: 1, length: 70, progress: None, lineage, owner: 3, job, sink };
         let corpus = [durable::seal(&sidecar).into_bytes()];
-        crate::fuzz_tests::fuzz("sidecar", &corpus, |bytes| {
+        crate::testing::fuzz("sidecar", &corpus, |bytes| {
             fs::write(&path, bytes).unwrap();
             if let Ok(read) = durable::read_sealed::<Sidecar>("the progress file", &path) {
                 assert_eq!(read.as_ref(), Some(&sidecar));

@@ -323,6 +323,11 @@ impl Work {
                 "; records were damaged on their way, or are on the broker's disk. Start again; if \
                  it is the same offset again, the broker's log is damaged"
             }
+            Some(Code::BadCompression) => {
+                "; a batch of records cannot be unpacked: it becomes larger than the client's property \
+                 receive.message.max.bytes (100000000 unless it was set), which can be raised, or it \
+                 is damaged"
+            }
             _ => "",
         };
         for feed in self.feeds.iter_mut().flatten() {

@@ -113,6 +113,19 @@ impl KafkaTarget {
         self.settings(&admin, topic)
     }
 
+    /// The id that a topic got when it was created: another one of the same name has another id. Empty
+    /// where the cluster has no ids. Blocks, as [`ensure_topics`](Self::ensure_topics) does.
+    ///
+    /// # Errors
+    /// If there is no such topic, or the cluster cannot be reached.
+    pub fn topic_id(&self, topic: &str) -> Result<String> {
+        let admin = self.admin()?;
+        if !self.exists(&admin, topic)? {
+            return Err(query::no_such_topic(&self.properties.bootstrap, topic));
+        }
+        query::topic_id(admin.inner(), topic, true, query::PATIENCE)
+    }
+
     fn admin(&self) -> Result<Closing<AdminClient<Observer>>> {
         let admin: AdminClient<Observer> = self
             .properties

@@ -311,6 +311,17 @@ mod tests {
     }
 
     #[test]
+    fn f81_a_manifest_is_written_as_version_1_has_written_it() {
+        let text = include_str!(
+            "../../../tests/golden/1-lake/lake.staging/manifests/lake/00000000000000000003.json"
+        );
+        let (line, _) = text.split_once('\n').unwrap();
+        let read: Manifest = serde_json::from_str(line).unwrap();
+        assert_eq!((read.files.len(), read.progress.as_ref().map(|p| p.rows)), (3, Some(20)));
+        assert_eq!(seal(&read), text);
+    }
+
+    #[test]
     fn fuzz_lake_manifest() {
         let folder = tempfile::tempdir().unwrap();
         let manifests = manifests(&folder);
@@ -325,7 +336,7 @@ mod tests {
         let corpus =
             [seal(&manifest("a")), seal(&Manifest { files: vec![entry], ..manifest("b") })];
         let corpus = corpus.map(String::into_bytes);
-        crate::fuzz_tests::fuzz("lake_manifest", &corpus, |bytes| {
+        crate::testing::fuzz("lake_manifest", &corpus, |bytes| {
             fs::write(&path, bytes).unwrap();
             if manifests.newest().is_ok() {
                 let line = |of: &[u8]| of.split(|b| *b == b'\n').next().unwrap().to_vec();

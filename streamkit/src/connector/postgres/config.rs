@@ -202,6 +202,23 @@ mod tests {
         }
     }
 
+    /// What is refused is refused in words of ours: the text may be a password in any place.
+    #[test]
+    fn fuzz_connection_string() {
+        let corpus = [
+            "postgres://user:s3cret@db,other:7/stream_data?sslmode=disable&connect_timeout=3",
+            "host=/run/postgresql user=x password='s3cret' dbname=y sslmode=require",
+        ];
+        let corpus = corpus.map(|text| text.as_bytes().to_vec());
+        crate::testing::fuzz("connection_string", &corpus, |bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            match PostgresConfig::new(text) {
+                Ok(config) => assert!(!config.place().is_empty()),
+                Err(error) => assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}"),
+            }
+        });
+    }
+
     #[test]
     fn f67_encryption_is_never_left_out_silently() {
         let problem = |url: &str| PostgresConfig::new(url).unwrap_err().to_string();

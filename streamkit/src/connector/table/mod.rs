@@ -310,7 +310,7 @@ mod tests {
     fn fuzz_identifier() {
         let seeds = ["counts", "_a1", "a\"b", "a\"; DROP TABLE x; --", "Größe", "\"\""];
         let seeds = seeds.map(|seed| seed.as_bytes().to_vec());
-        crate::fuzz_tests::fuzz("identifier", &seeds, |bytes| {
+        crate::testing::fuzz("identifier", &seeds, |bytes| {
             let name = String::from_utf8_lossy(bytes);
             let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             assert!(check_name("table", &name).is_err() || (plain && !name.is_empty()), "{name:?}");

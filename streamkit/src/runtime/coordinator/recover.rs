@@ -66,7 +66,9 @@ pub(super) fn recover(
     for sink in &mut plan.sinks {
         let claimed = open_sink(sink.as_mut(), &lineage, setting);
         stored.push(claimed.map_err(|error| {
-            match manifests.is_empty() && error.lineage().is_some() {
+            // Or one that such a refusal has left.
+            let none = manifests.last().is_none_or(|newest| newest.number == 0);
+            match none && error.lineage().is_some() {
                 true => no_checkpoints(job, sink.name(), log.folder(), error),
                 false => error,
             }
@@ -288,8 +290,10 @@ fn must_not_have_missed(
 fn rebuild(log: &mut CheckpointLog, plan: &mut Plan, setting: Setting<'_>) -> Result<()> {
     let before = log.start_over()?;
     let lineage = match &before {
-        Some((newest, _)) => newest.lineage.clone(),
-        None => lineage_of_sinks(plan, setting)?,
+        Some((newest, _)) if newest.number > 0 => newest.lineage.clone(),
+        // A start that was refused for the sinks' lineage has left an empty checkpoint 0 of its own.
+        Some((first, _)) => lineage_of_sinks(plan, first.lineage.clone(), setting)?,
+        None => lineage_of_sinks(plan, new_lineage(), setting)?,
     };
     // Before anything is written: another process that runs the job holds them, and goes on.
     for sink in &mut plan.sinks {
@@ -321,11 +325,11 @@ fn rebuild(log: &mut CheckpointLog, plan: &mut Plan, setting: Setting<'_>) -> Re
     Ok(())
 }
 
-/// The lineage of the progress that the sinks have: the checkpoints that it was made with are gone.
-fn lineage_of_sinks(plan: &mut Plan, setting: Setting<'_>) -> Result<String> {
-    let fresh = new_lineage();
+/// The lineage of the progress that the sinks have, if the checkpoints that it was made with are gone;
+/// else `ours`.
+fn lineage_of_sinks(plan: &mut Plan, ours: String, setting: Setting<'_>) -> Result<String> {
     for sink in &mut plan.sinks {
-        match open_sink(sink.as_mut(), &fresh, setting) {
+        match open_sink(sink.as_mut(), &ours, setting) {
             Ok(_) => {}
             Err(error) => match error.lineage() {
                 Some(lineage) => return Ok(lineage.to_owned()),
@@ -333,7 +337,7 @@ fn lineage_of_sinks(plan: &mut Plan, setting: Setting<'_>) -> Result<String> {
             },
         }
     }
-    Ok(fresh)
+    Ok(ours)
 }
 
 /// Opens and claims a sink, again and again while its target is out of reach: as long as it takes for

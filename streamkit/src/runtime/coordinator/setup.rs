@@ -250,7 +250,8 @@ fn find_splits(
         .collect();
     let known: Vec<Split> = facts.splits.iter().map(|(split, _)| split.clone()).collect();
     // Rule D6: a job that has committed anything never starts a split in the middle of its time.
-    let first_start = found.recovered.newest == 0 && facts.splits.is_empty();
+    // (A checkpoint may have been made before any split was known: by a start that was refused.)
+    let first_start = facts.splits.is_empty();
     let mut planned: Vec<PlannedSplit> = vec![];
     for (number, source) in sources.iter().enumerate() {
         for split in source.splits(&known)? {
