@@ -100,6 +100,13 @@ impl Error {
         self
     }
 
+    /// Adds what the next start does about it, so that trying again makes sense.
+    pub(crate) fn with_outlook(mut self, outlook: &str) -> Self {
+        self.0.message.push_str("; ");
+        self.0.message.push_str(outlook);
+        self.retriable()
+    }
+
     /// Names the step of the job, unless an inner step is named already.
     #[must_use]
     pub fn at_step(mut self, step: &str) -> Self {
