@@ -22,6 +22,7 @@ pub mod http;
 pub mod job;
 mod kafka_error;
 pub mod lake;
+pub mod live;
 pub mod lock;
 pub mod logging;
 pub mod metrics_text;

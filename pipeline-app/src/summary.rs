@@ -83,6 +83,8 @@ struct Json<'a> {
     accepted: u64,
     dead_letters: &'a BTreeMap<String, u64>,
     late: BTreeMap<&'a str, u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    given_up: &'a BTreeMap<String, u64>,
     rows: BTreeMap<&'a str, u64>,
     watermark: Option<Time>,
     wall_seconds: f64,
@@ -116,6 +118,7 @@ impl Summary {
             accepted: job.accepted,
             dead_letters: &job.dead_letters,
             late: AGGREGATES.into_iter().map(late).collect(),
+            given_up: &job.given_up,
             rows: OUTPUTS.into_iter().map(rows).collect(),
             watermark: job.watermark,
             wall_seconds: self.wall.as_secs_f64(),
@@ -180,8 +183,11 @@ impl Summary {
             format!("  accepted     {}", number(job.accepted)),
             format!("  dead letters {}", with_parts(&job.dead_letters)),
             format!("  late         {}", with_parts(&job.late)),
-            format!("  rows         {}", rows(job)),
         ];
+        if !job.given_up.is_empty() {
+            lines.push(format!("  given up     {}", with_parts(&job.given_up)));
+        }
+        lines.push(format!("  rows         {}", rows(job)));
         let watermark = job.watermark.map_or("none".to_owned(), |time| time.0.to_string());
         lines.push(format!("  watermark    {watermark}"));
         if let Some(peak) = self.peak_memory {
@@ -299,6 +305,19 @@ mod tests {
                         peak memory  12.3 MB\n  \
                         conserved    every one of the 110 records is accounted for\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn f85_what_an_aggregate_has_given_up_is_said_and_not_missed() {
+        let mut job = job();
+        job.given_up = counts(&[("active_users", 2)]);
+        for of in [&mut job.wanted, &mut job.counted] {
+            *of.get_mut("active_users").unwrap() -= 2;
+        }
+        assert!(conservation(&job).is_empty());
+        let summary = Summary::new(job, 0, Duration::from_secs(1), None);
+        assert!(summary.text().contains("\n  given up     2 (active_users 2)\n"));
+        assert!(summary.json().contains("\"given_up\": {\n    \"active_users\": 2\n  }"));
     }
 
     #[test]
