@@ -1,10 +1,13 @@
 //! The commands, from what was typed to what is done.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Error, Result};
 use tokio::runtime::Runtime;
 
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Environment, Machine};
+use crate::live::{Live, Starts};
 use crate::status::{self, LastMinute, screen};
 use crate::{
     checkpoint_command, dlq, generate_command, health, http, lake, lock, logging, reset, run, show,
@@ -51,21 +54,44 @@ async fn run_job(config: &Config) -> Result<()> {
     let run = summary::Run::prepare(config);
     let handle = run::start(config, &last_minute).await?;
     run.watch(&handle);
-    signals::stop_on_signals(handle.clone())?;
+    let live = Live::new(handle);
+    signals::stop_on_signals(live.clone())?;
     if let Some(listener) = listener {
         let address = listener.address();
-        listener.serve(handle.clone(), config)?;
+        listener.serve(live.clone(), config)?;
         screen::write(|| println!("http://{address}: /readyz, /metrics, /api/v1/progress"));
     }
-    status::run(handle.clone(), last_minute, config).await;
-    let result = handle.wait().await;
-    let summary = run.finish(&handle);
+    let result = see_through(&live, &last_minute, config).await?;
+    let summary = run.finish(&live.handle());
     if !summary.is_empty() {
         print!("{}", summary.text());
     }
     let written = config.summary_json.as_deref().map_or(Ok(()), |path| summary.write_json(path));
     result.map_err(|error| Error::msg(error.to_string()))?;
     written
+}
+
+/// Waits until the job has ended. A job that has failed on a record which its next start deals with
+/// is started again here: everything of the failed one is gone by then, but for the process's lock.
+async fn see_through(
+    live: &Live,
+    last_minute: &LastMinute,
+    config: &Config,
+) -> Result<Result<(), Arc<streamkit::Error>>> {
+    let mut starts = Starts::default();
+    // What a person has allowed once has been carried out by the first start.
+    let again = Config { rebuild: false, reopen: false, ..config.clone() };
+    loop {
+        let handle = live.handle();
+        status::run(handle.clone(), last_minute.clone(), config).await;
+        match handle.wait().await {
+            Err(error) if starts.again(&error, handle.progress().uptime) && !live.is_stopped() => {
+                tracing::error!(%error, "the job has failed, and is started again");
+                live.replace(run::start(&again, last_minute).await?);
+            }
+            result => return Ok(result),
+        }
+    }
 }
 
 /// An error as a person reads it: what was attempted, and the causes that it does not name itself.

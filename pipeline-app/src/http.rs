@@ -16,11 +16,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use streamkit::JobState;
 use streamkit::time::{Clock as _, SystemClock};
-use streamkit::{JobHandle, JobState};
 
 use crate::config::{Config, Input};
 use crate::http_limit::Limited;
+use crate::live::Live;
 use crate::metrics_text::{self, Around};
 use crate::snapshot::{Snapshot, word};
 use crate::summary::memory_now;
@@ -65,9 +66,9 @@ impl Listener {
     ///
     /// # Errors
     /// If the socket cannot be used with the runtime.
-    pub fn serve(self, handle: JobHandle, config: &Config) -> Result<()> {
+    pub fn serve(self, live: Live, config: &Config) -> Result<()> {
         let seen = Seen {
-            handle,
+            live,
             interval: config.checkpoint_interval,
             kafka: config.input == Input::Kafka,
             clock: SystemClock::new(),
@@ -86,7 +87,7 @@ impl Listener {
 /// What the answers are made of.
 #[derive(Debug, Clone)]
 struct Seen {
-    handle: JobHandle,
+    live: Live,
     interval: Duration,
     kafka: bool,
     clock: SystemClock,
@@ -94,7 +95,7 @@ struct Seen {
 
 impl Seen {
     fn job(&self) -> Snapshot {
-        self.handle.progress().into()
+        self.live.progress().into()
     }
 }
 

@@ -23,6 +23,7 @@ mod http_limit;
 pub mod job;
 mod kafka_error;
 pub mod lake;
+pub mod live;
 pub mod lock;
 pub mod logging;
 pub mod metrics_text;

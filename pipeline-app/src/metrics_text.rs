@@ -83,6 +83,16 @@ fn records(text: &mut Text, job: &Snapshot) {
     for (operator, n) in &job.late {
         text.sample(&[("operator", operator)], *n);
     }
+    if !job.given_up.is_empty() {
+        text.family(
+            "streamkit_records_given_up_total",
+            "counter",
+            "Records that an aggregate failed on and has given up; it alone lacks them.",
+        );
+        for (operator, n) in &job.given_up {
+            text.sample(&[("operator", operator)], *n);
+        }
+    }
     text.family("streamkit_dead_letters_total", "counter", "Records that could not be used.");
     for (reason, n) in &job.dead_letters {
         text.sample(&[("reason", reason)], *n);

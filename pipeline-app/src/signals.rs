@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
-use streamkit::JobHandle;
 
+use crate::live::Live;
 use crate::status::screen;
 
 /// The exit code after a second signal, as shells have it for Ctrl-C.
@@ -16,7 +16,7 @@ const INTERRUPTED: i32 = 130;
 ///
 /// # Errors
 /// If signals cannot be received.
-pub fn stop_on_signals(handle: JobHandle) -> Result<()> {
+pub fn stop_on_signals(live: Live) -> Result<()> {
     let mut signals = Signals::new().context("signals cannot be received")?;
     tokio::spawn(async move {
         let name = signals.next().await;
@@ -24,7 +24,7 @@ pub fn stop_on_signals(handle: JobHandle) -> Result<()> {
             "{name}: the job stops, commits what it has, and goes on with its next start. A second \
              one ends the program at once"
         );
-        handle.stop();
+        live.stop();
         signals.next().await;
         screen::write(|| eprintln!("ended at once; the next start writes what is missing"));
         std::process::exit(INTERRUPTED);

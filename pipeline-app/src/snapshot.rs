@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub late: BTreeMap<String, u64>,
     /// Of those, counted ones.
     pub counted: BTreeMap<String, u64>,
+    /// Records that each aggregate has given up, since it failed on them: accepted, and not wanted.
+    pub given_up: BTreeMap<String, u64>,
     /// Every split.
     pub splits: Vec<Split>,
     /// Every stateful operator.
@@ -210,6 +212,7 @@ impl From<JobProgress> for Snapshot {
             wanted: progress.wanted,
             late: progress.late,
             counted: progress.counted,
+            given_up: progress.given_up,
             splits: splits.collect(),
             operators: operators.collect(),
             sinks: sinks.collect(),

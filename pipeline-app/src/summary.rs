@@ -83,6 +83,8 @@ struct Json<'a> {
     accepted: u64,
     dead_letters: &'a BTreeMap<String, u64>,
     late: BTreeMap<&'a str, u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    given_up: &'a BTreeMap<String, u64>,
     rows: BTreeMap<&'a str, u64>,
     /// Only if there are any: of the rows, by table, what the database has refused.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -119,6 +121,7 @@ impl Summary {
             accepted: job.accepted,
             dead_letters: &job.dead_letters,
             late: AGGREGATES.into_iter().map(late).collect(),
+            given_up: &job.given_up,
             rows: OUTPUTS.into_iter().map(rows).collect(),
             rejected: job.rejected(),
             watermark: job.watermark,
@@ -184,8 +187,11 @@ impl Summary {
             format!("  accepted     {}", number(job.accepted)),
             format!("  dead letters {}", with_parts(&job.dead_letters)),
             format!("  late         {}", with_parts(&job.late)),
-            format!("  rows         {}", rows(job)),
         ];
+        if !job.given_up.is_empty() {
+            lines.push(format!("  given up     {}", with_parts(&job.given_up)));
+        }
+        lines.push(format!("  rows         {}", rows(job)));
         let rejected = job.rejected();
         if !rejected.is_empty() {
             let what = with_parts(&rejected);
@@ -319,6 +325,19 @@ mod tests {
         assert_eq!(found["rejected"], serde_json::json!({"page_view_counts": 4}));
         let line = "  rejected     4 (page_view_counts 4) of those rows, into streamkit_rejects\n";
         assert!(summary.text().contains(line), "{}", summary.text());
+    }
+
+    #[test]
+    fn f85_what_an_aggregate_has_given_up_is_said_and_not_missed() {
+        let mut job = job();
+        job.given_up = counts(&[("active_users", 2)]);
+        for of in [&mut job.wanted, &mut job.counted] {
+            *of.get_mut("active_users").unwrap() -= 2;
+        }
+        assert!(conservation(&job).is_empty());
+        let summary = Summary::new(job, 0, Duration::from_secs(1), None);
+        assert!(summary.text().contains("\n  given up     2 (active_users 2)\n"));
+        assert!(summary.json().contains("\"given_up\": {\n    \"active_users\": 2\n  }"));
     }
 
     #[test]

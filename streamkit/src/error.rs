@@ -13,7 +13,8 @@ pub enum ErrorKind {
     /// The program or its settings: trying again changes nothing, a person must.
     User,
     /// One record, which a step cannot process. Where it is known which one it is, and dead letters
-    /// go somewhere, that record becomes one; else the job stops.
+    /// go somewhere, that record becomes one; else the job stops. If such an error stops the job and is
+    /// [retriable](Error::is_retriable), the next start does something about that record.
     Record,
     /// Another system (a broker, a database, a disk): it may work again later.
     External,
@@ -98,6 +99,13 @@ impl Error {
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// Adds what the next start does about it, so that trying again makes sense.
+    pub(crate) fn with_outlook(mut self, outlook: &str) -> Self {
+        self.0.message.push_str("; ");
+        self.0.message.push_str(outlook);
+        self.retriable()
     }
 
     /// Names the step of the job, unless an inner step is named already.

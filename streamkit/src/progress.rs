@@ -29,6 +29,9 @@ pub struct JobProgress {
     /// Of those, counted ones, as the operators themselves have counted them. When everything has
     /// been processed, wanted = counted + late.
     pub counted: BTreeMap<String, u64>,
+    /// Records that each operator has given up, since it failed on them: they are accepted, have a
+    /// dead letter, and are not among those wanted.
+    pub given_up: BTreeMap<String, u64>,
     /// Every split.
     pub splits: Vec<SplitProgress>,
     /// Every stateful operator.

@@ -16,7 +16,8 @@ fn checkpoint() -> Checkpoint {
     let at = Timestamp::from_micros;
     let split =
         Split { id: SplitId::new("t/0"), topic: Arc::from("t"), partition: 0, memo: String::new() };
-    let position = Position { next: 5, high: Some(at(9)), floor: None, read: 5, accepted: 4 };
+    let position =
+        Position { next: 5, high: Some(at(9)), floor: None, read: 5, accepted: 4, told: 0 };
     let totals = Totals { dead: BTreeMap::from([("json".into(), 1)]), ..Totals::default() };
     Checkpoint {
         manifest: Manifest {
@@ -240,11 +241,17 @@ fn fuzz_checkpoint_header() {
 fn fuzz_fact() {
     let floor =
         Fact::Floor { split: SplitId::new("t/1"), from: 7, floor: Timestamp::from_micros(9) };
+    let given_up = |operator, letter_at| {
+        let (split, reason) = (SplitId::new("t/1"), "panic".into());
+        Fact::GivenUp { split, at: 7, reason, operator, letter_at }
+    };
     let facts = [
         Fact::Idle { split: SplitId::new("t/1"), at: 7 },
         floor,
         Fact::EndReached,
-        Fact::GivenUp { split: SplitId::new("t/1"), at: 7, reason: "panic".into() },
+        given_up(None, None),
+        given_up(Some("users".into()), Some(9)),
+        Fact::Suspect { split: SplitId::new("t/1"), first: 7, next: 9 },
     ];
     let corpus: Vec<_> = facts.iter().map(|fact| encode_fact("job", 12, fact).unwrap()).collect();
     fuzz("fact", &corpus, |bytes| {

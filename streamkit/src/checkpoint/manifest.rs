@@ -80,6 +80,10 @@ pub struct Totals {
     pub late: BTreeMap<String, u64>,
     /// Records that each aggregate should have seen, on time or late.
     pub wanted: BTreeMap<String, u64>,
+    /// Records that each operator has given up and that a dead letter was sent about. They are
+    /// accepted, and not among those wanted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub given_up: BTreeMap<String, u64>,
 }
 
 /// How far a sink was known to have got.
@@ -116,8 +120,20 @@ pub enum Fact {
     /// A closed job goes on; nothing before `c` is on time any more (rule D10).
     Reopened { c: Timestamp },
     /// A record was given up, after a panic or a spent retry budget, and is a dead letter from now
-    /// on, in every replay too.
-    GivenUp { split: SplitId, at: u64, reason: String },
+    /// on, in every replay too. With an operator, it is given up for that one only: everything else
+    /// has it, and its dead letter is sent when the split has been read to `letter_at`.
+    GivenUp {
+        split: SplitId,
+        at: u64,
+        reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operator: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        letter_at: Option<u64>,
+    },
+    /// An operator behind an exchange has failed on one of the records from `first` on and before
+    /// `next`; which one is found out by looking at them one by one.
+    Suspect { split: SplitId, first: u64, next: u64 },
     /// An aggregate that is new to a job that had read records, or has other parameters than before,
     /// has no result for windows that start before this (rule D12).
     Begins { operator: String, parameters: String, from: Timestamp },
@@ -158,6 +174,11 @@ mod tests {
         assert_eq!(serde_json::from_str::<Fact>(known).unwrap(), floor);
         assert_eq!(serde_json::to_string(&floor).unwrap(), known);
         assert_eq!(serde_json::to_string(&Fact::EndReached).unwrap(), r#"{"fact":"end_reached"}"#);
+        let old = r#"{"fact":"given_up","split":"a/0","at":7,"reason":"panic"}"#;
+        let (split, reason) = (SplitId::new("a/0"), "panic".to_owned());
+        let of_all = Fact::GivenUp { split, at: 7, reason, operator: None, letter_at: None };
+        assert_eq!(serde_json::from_str::<Fact>(old).unwrap(), of_all);
+        assert_eq!(serde_json::to_string(&of_all).unwrap(), old);
         assert!(serde_json::from_str::<Fact>(r#"{"fact":"from_the_future"}"#).is_err());
         assert!(
             serde_json::from_str::<Fact>(r#"{"fact":"idle","split":"a/0","at":1,"but":1}"#)

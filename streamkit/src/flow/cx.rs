@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::record::SplitId;
+use crate::record::{Run, SplitId};
 
 /// Something on its way to another thread.
 type Outgoing = Box<dyn FnOnce() -> Result<()> + Send>;
@@ -16,6 +16,8 @@ pub(crate) struct Cx {
     pub(crate) step: Arc<str>,
     /// The records that are being processed, for the same messages.
     pub(crate) origin: Option<(SplitId, u64, u64)>,
+    /// The operator behind an exchange that is taking in records, and which.
+    pub(crate) taking: Option<(Arc<str>, Run)>,
     /// Of the present source batch: records that each aggregate wants, and those late for it.
     pub(crate) wanted: Vec<u64>,
     pub(crate) late: Vec<u64>,
@@ -40,6 +42,7 @@ impl Cx {
             worker,
             step: "start".into(),
             origin: None,
+            taking: None,
             wanted: vec![0; aggregates],
             late: vec![0; aggregates],
             catching_up: false,

@@ -10,7 +10,7 @@ use super::Cx;
 use crate::checkpoint::SplitEntry;
 use crate::data::Data;
 use crate::error::Result;
-use crate::record::{Batch, Position, SplitId};
+use crate::record::{Batch, Run, SplitId};
 use crate::state::Change;
 use crate::time::Timestamp;
 
@@ -25,9 +25,9 @@ pub(crate) trait Link<T>: Send {
 pub(crate) enum Control {
     /// No record without a mark comes whose time is before this.
     Watermark(Timestamp),
-    /// Everything that comes of the records of a split from `first` on and before `end` has been
-    /// sent, on every branch. A position sink may say so once it has committed what it got.
-    Read { split: u32, first: u64, end: Position },
+    /// Everything that comes of these records of a split has been sent, on every branch. A position
+    /// sink may say so once it has committed what it got.
+    Read(Run),
     /// A cut through the stream: the same for every worker and channel.
     Barrier(Arc<Barrier>),
     /// Nothing comes any more: the input has ended, or the job stops.

@@ -26,6 +26,8 @@ pub(crate) trait SourceCell: Send {
     fn end(&self, split: &Split) -> Result<u64>;
     /// Looks for splits that are not among those known, from a thread of its own.
     fn finder(&self) -> FindSplits;
+    /// Whether anybody takes its dead letters.
+    fn has_dead_letters(&self) -> bool;
     fn committed(&self, positions: &[(SplitId, u64)]);
     fn input(&mut self, deploy: &mut Deploy, parts: SourceParts) -> Result<Box<dyn Input>>;
 }

@@ -6,8 +6,8 @@ use crate::data::Data;
 use crate::error::Result;
 use crate::flow::{Link, Tee};
 use crate::operator::Acks;
-use crate::record::SplitList;
-use crate::task::{Gauges, Passage, Signal};
+use crate::record::{Place, SplitList};
+use crate::task::{Gauges, GivenUpFor, Passage, Signal};
 
 /// Everything downstream of a step, as functions that build one worker's worth of it.
 pub(crate) type Consumers<T> =
@@ -23,7 +23,9 @@ pub(crate) struct Deploy {
     /// What the sinks reached from the operator being built acknowledge to.
     pub(crate) acks: Acks,
     /// For each split: the position of the checkpoint.
-    pub(crate) restored_to: Arc<[u64]>,
+    pub(crate) restored_to: Arc<[Place]>,
+    /// Records that operators have given up.
+    pub(crate) given_up: Arc<GivenUpFor>,
     /// The splits of the job, by index.
     pub(crate) splits: SplitList,
     pub(crate) queue: usize,

@@ -82,7 +82,7 @@ impl CatchUp {
             reach.busy(Duration::ZERO);
             attachment.look(false, Duration::ZERO);
         }
-        attachment.takes(0, u64::from(first))
+        attachment.takes(0, at(first).place())
     }
 
     /// The rows of a portion go to whoever takes them.
@@ -139,6 +139,8 @@ impl CatchUp {
             sinks: has.iter().map(Some).collect(),
             floors: vec![],
             given_up: BTreeMap::new(),
+            given_up_by: vec![],
+            suspects: &[],
             end: None,
             near: self.near,
         };

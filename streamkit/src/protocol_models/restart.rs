@@ -306,6 +306,8 @@ impl Restart {
                 sinks,
                 floors,
                 given_up: BTreeMap::new(),
+                given_up_by: vec![],
+                suspects: &[],
                 end: None,
                 near: u64::MAX,
             };

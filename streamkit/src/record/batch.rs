@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::Position;
+use super::{Place, Position};
 use crate::time::Timestamp;
 
 /// Whether a row is a window's last word.
@@ -29,6 +29,8 @@ pub struct Run {
     pub(crate) split: u32,
     /// The position of the first record.
     pub(crate) first: u64,
+    /// Letters about given up records that were sent before it ([`Position::told`]).
+    pub(crate) told: u64,
     /// The position after the last record.
     pub(crate) end: Position,
 }
@@ -42,6 +44,16 @@ impl Run {
     /// The record after the last one that the batch covers.
     pub fn next(&self) -> u64 {
         self.end.next
+    }
+
+    /// Where it begins.
+    pub(crate) fn begin(&self) -> Place {
+        (self.first, self.told)
+    }
+
+    /// The one position that it covers, if it is only one.
+    pub(crate) fn only(&self) -> Option<u64> {
+        (self.first + 1 == self.end.next).then_some(self.first)
     }
 }
 

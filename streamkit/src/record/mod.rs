@@ -9,5 +9,6 @@ pub(crate) use batch::BatchBuilder;
 pub use batch::{Batch, Kind, Run};
 pub use late::LateRecord;
 pub(crate) use late::MakeLate;
+pub(crate) use position::Place;
 pub use position::{Position, Split, SplitId};
 pub(crate) use splits::SplitList;

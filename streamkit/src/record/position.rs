@@ -72,4 +72,23 @@ pub struct Position {
     pub read: u64,
     /// Of those, the accepted ones; the others are dead letters.
     pub accepted: u64,
+    /// Dead letters sent before `next` about records that had been accepted, and that one operator
+    /// has given up since.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub told: u64,
+}
+
+/// Where something stands among the records of a split and the letters between them: (`next`,
+/// `told`). A letter is no record, so it has no position of its own.
+pub(crate) type Place = (u64, u64);
+
+impl Position {
+    pub(crate) fn place(&self) -> Place {
+        (self.next, self.told)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }

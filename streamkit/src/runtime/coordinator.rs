@@ -1,6 +1,7 @@
 //! The coordinator: one thread that recovers the job, starts its threads, and decides everything
 //! that is not in the data: checkpoints, ticks, idleness, the end.
 
+mod accuse;
 mod discover;
 mod recover;
 mod setup;
@@ -18,6 +19,7 @@ use self::discover::Discovered;
 use super::config::{InputEnd, RunConfig};
 use super::handle::Outside;
 use super::recovery::{Facts, closes_at, still_needed};
+use super::suspects::without_cleared;
 use crate::checkpoint::{Checkpoint, CheckpointLog, FORMAT, Fact, Manifest, PlanStep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
@@ -43,6 +45,8 @@ pub(crate) struct Coordinator {
     given_ups: Arc<GivenUps>,
     passage: Arc<Passage>,
     split_list: SplitList,
+    /// The source of each split, by its index.
+    source_of: Vec<usize>,
     discovered: Receiver<Result<Discovered>>,
     /// Whether the coordinator has ended.
     over: Arc<AtomicBool>,
@@ -143,6 +147,12 @@ impl Coordinator {
         }
         if failure.is_some() {
             self.abort(&mut workers, &mut sinks, &mut failure);
+            if workers == 0 {
+                failure = failure.map(|error| match error.kind() {
+                    ErrorKind::Fenced => error,
+                    _ => self.accuse(error),
+                });
+            }
             self.show();
             self.set_state(JobState::Failed);
         }
@@ -374,6 +384,8 @@ impl Coordinator {
         let now = self.config.clock.now();
         let idle = self.tracker.snapshot().into_iter();
         let idle = idle.filter(|t| matches!(t.state, SplitState::Idle | SplitState::Waking));
+        let splits: Vec<_> = std::mem::take(&mut collected.splits).into_values().collect();
+        self.facts = without_cleared(still_needed(&self.facts), &splits);
         let manifest = Manifest {
             format: FORMAT,
             job: self.job.clone(),
@@ -382,9 +394,9 @@ impl Coordinator {
             base,
             created: now,
             plan: self.plan.clone(),
-            splits: std::mem::take(&mut collected.splits).into_values().collect(),
+            splits,
             idle: idle.map(|t| t.id).collect(),
-            facts: still_needed(&self.facts),
+            facts: self.facts.clone(),
             facts_through: self.log.last_fact(),
             // While catching up, the restored state is ahead of what is read.
             watermark: self.tracker.watermark().max(self.restored),
@@ -398,7 +410,6 @@ impl Coordinator {
         let bytes = self.log.append_checkpoint(Checkpoint { manifest, changes })?;
         failpoint("coordinator.checkpointed");
         self.log.collect_garbage(now)?;
-        self.facts = still_needed(&self.facts);
         let took = self.config.clock.elapsed().saturating_sub(since);
         self.checkpoint = Some((number, bytes, took, now));
         self.sources.iter().for_each(|source| source.committed(&positions));

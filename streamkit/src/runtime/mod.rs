@@ -8,6 +8,7 @@ pub(crate) mod recovery;
 mod sink_cell;
 mod sink_task;
 mod source_cell;
+mod suspects;
 
 pub use config::{Checkpoints, InputEnd, RunConfig};
 pub(crate) use coordinator::Coordinator;

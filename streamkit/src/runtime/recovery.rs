@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::suspects;
 use crate::checkpoint::{Confirmed, Fact, Manifest, SplitEntry, Totals};
 use crate::connector::{Point, Progress};
 use crate::error::Error;
 use crate::record::{Position, Split, SplitId};
-use crate::task::SplitPlan;
+use crate::task::{GivenUpBy, SplitPlan};
 use crate::time::Timestamp;
 
 /// Rule D7: whether the state of a checkpoint can serve these sinks. Results below what a sink had
@@ -42,6 +43,10 @@ pub(crate) struct Facts {
     pub(crate) floors: BTreeMap<SplitId, Vec<(u64, Timestamp)>>,
     /// Records that were given up, and why.
     pub(crate) given_up: BTreeMap<SplitId, BTreeMap<u64, String>>,
+    /// Records that one operator has given up.
+    pub(crate) given_up_by: BTreeMap<SplitId, Vec<GivenUpBy>>,
+    /// Records that may be to blame for a failure: first, and next after the last.
+    pub(crate) suspects: BTreeMap<SplitId, Vec<(u64, u64)>>,
     /// The end positions of the last bounded run.
     pub(crate) ends: BTreeMap<SplitId, u64>,
     /// Whether all of them have been reached.
@@ -72,8 +77,15 @@ impl Facts {
                 Fact::EndReached => all.end_reached = true,
                 Fact::Closed { c } => all.closed = Some(*c),
                 Fact::Reopened { .. } => all.closed = None,
-                Fact::GivenUp { split, at, reason } => {
+                Fact::GivenUp { split, at, reason, operator: None, .. } => {
                     all.given_up.entry(split.clone()).or_default().insert(*at, reason.clone());
+                }
+                Fact::GivenUp { split, at, reason, operator: Some(operator), letter_at } => {
+                    let by = GivenUpBy::new(operator, *at, reason, *letter_at);
+                    all.given_up_by.entry(split.clone()).or_default().push(by);
+                }
+                Fact::Suspect { split, first, next } => {
+                    all.suspects.entry(split.clone()).or_default().push((*first, *next));
                 }
                 Fact::Begins { .. } | Fact::Adopted { .. } => {}
             }
@@ -119,35 +131,44 @@ pub(crate) struct SplitFacts<'a> {
     pub(crate) sinks: Vec<Option<&'a BTreeMap<SplitId, Position>>>,
     pub(crate) floors: Vec<(u64, Timestamp)>,
     pub(crate) given_up: BTreeMap<u64, String>,
+    pub(crate) given_up_by: Vec<GivenUpBy>,
+    pub(crate) suspects: &'a [(u64, u64)],
     pub(crate) end: Option<u64>,
     /// So many records a sink may be behind the checkpoint without a reader of its own.
     pub(crate) near: u64,
 }
 
-/// Where a sink goes on with a split: what it has, or else the start of the data.
+/// Where a sink goes on with a split: what it has, or else the start of the data. It may have been
+/// sent more letters than a log that was lost knew.
 pub(crate) fn sink_position(
     split: &SplitId,
     start: u64,
+    letters: usize,
     has: Option<&BTreeMap<SplitId, Position>>,
 ) -> Position {
     let at_start = Position { next: start, ..Position::default() };
-    has.and_then(|has| has.get(split).copied()).unwrap_or(at_start)
+    let at = has.and_then(|has| has.get(split).copied()).unwrap_or(at_start);
+    Position { told: at.told.min(letters as u64), ..at }
 }
 
 /// Rule D5: the reader starts at the lowest of the checkpoint and the sinks that are near it, and no
 /// portion straddles a position of any of them. Sinks that are further behind get a reader of their
 /// own.
 pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
-    let SplitFacts { split, start, entry, sinks, floors, given_up, end, near } = facts;
+    let SplitFacts { split, start, entry, sinks, floors, .. } = facts;
+    let SplitFacts { given_up, given_up_by, suspects: accused, end, near, .. } = facts;
     let checkpoint = match entry {
         Some(entry) => entry.position,
         None => Position { next: start, ..Position::default() },
     };
-    let of_sinks = sinks.iter().map(|has| sink_position(&split.id, start, *has));
+    let letters = given_up_by.len();
+    let of_sinks = sinks.iter().map(|has| sink_position(&split.id, start, letters, *has));
     let all: Vec<Position> = of_sinks.chain(std::iter::once(checkpoint)).collect();
     let is_near = |at: &&Position| at.next.saturating_add(near) >= checkpoint.next;
-    let from = all.iter().filter(is_near).copied().min_by_key(|at| at.next).unwrap_or(checkpoint);
+    let from =
+        all.iter().filter(is_near).copied().min_by_key(Position::place).unwrap_or(checkpoint);
     let mut cuts: Vec<u64> = all.iter().map(|at| at.next).filter(|at| *at > from.next).collect();
+    cuts.extend(suspects::cuts(from.next, accused, &given_up_by));
     cuts.sort_unstable();
     cuts.dedup();
     SplitPlan {
@@ -159,6 +180,7 @@ pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
         totals: entry.map_or_else(Totals::default, |entry| entry.totals.clone()),
         floors,
         given_up,
+        given_up_by,
         end,
         split,
     }
@@ -264,7 +286,14 @@ mod tests {
     }
 
     fn position(next: u64) -> Position {
-        Position { next, high: Some(at(next as i64)), read: next, accepted: next, floor: None }
+        Position {
+            next,
+            high: Some(at(next as i64)),
+            read: next,
+            accepted: next,
+            floor: None,
+            told: 0,
+        }
     }
 
     fn manifest(confirmed: &[(&str, Confirmed)]) -> Manifest {
@@ -318,6 +347,8 @@ mod tests {
                 sinks: vec![Some(&lake), Some(&topic)],
                 floors: vec![],
                 given_up: BTreeMap::new(),
+                given_up_by: vec![],
+                suspects: &[],
                 end: None,
                 near,
             };

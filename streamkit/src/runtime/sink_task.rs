@@ -145,9 +145,9 @@ impl<T: Data> SinkTask<T> {
                 self.between[worker] |= batch.run().is_some();
                 self.take_batch(batch)
             }
-            SinkMessage::Control(Control::Read { split, end, .. }) => {
+            SinkMessage::Control(Control::Read(run)) => {
                 self.between[worker] = false;
-                self.positions.insert(split, end);
+                self.positions.insert(run.split, run.end);
                 self.news();
                 Ok(())
             }

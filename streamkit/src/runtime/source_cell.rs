@@ -1,6 +1,6 @@
 //! A source in the plan, its item type erased.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::connector::{DeadLetter, Source, Wake};
@@ -50,6 +50,10 @@ impl<T: Data> SourceCell for SourceNode<T> {
         })
     }
 
+    fn has_dead_letters(&self) -> bool {
+        !self.dead.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn committed(&self, positions: &[(SplitId, u64)]) {
         self.source.committed(positions);
     }
@@ -58,8 +62,7 @@ impl<T: Data> SourceCell for SourceNode<T> {
         let SourceParts { tracker, clock, aggregates, given_ups, plans } = parts;
         deploy.gauges = Gauges::default();
         let next = link(&self.consumers, deploy)?;
-        let heard = !self.dead.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
-        let dead = if heard { Some(link(&self.dead, deploy)?) } else { None };
+        let dead = if self.has_dead_letters() { Some(link(&self.dead, deploy)?) } else { None };
         let gauges = std::mem::take(&mut deploy.gauges);
         let signal = Arc::clone(&deploy.signals[deploy.worker]);
         let wake = Wake::new(move || signal.ring());

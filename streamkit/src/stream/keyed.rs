@@ -273,7 +273,8 @@ impl<T: Data> Shared<T> {
                 None => None,
             };
             let lateness = attached.lateness.clone();
-            rules.push(LateRule { operator, lateness, output, make, aggregate });
+            let given_up = deploy.given_up.get(&*attached.name).cloned().unwrap_or_default();
+            rules.push(LateRule { operator, lateness, output, make, aggregate, given_up });
         }
         let restored_to = Arc::clone(&deploy.restored_to);
         let splits = deploy.splits.clone();

@@ -25,7 +25,7 @@ impl<T: Data> Branches<T> {
         };
         let through = staged(cx, |cx| {
             self.next.batch(portion.rows.clone(), cx)?;
-            let read = Control::Read { split: run.split, first: run.first, end: run.end };
+            let read = Control::Read(run);
             if let Some(dead) = &mut self.dead {
                 dead.batch(portion.dead(), cx)?;
                 dead.control(&read, cx)?;

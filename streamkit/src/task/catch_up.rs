@@ -93,12 +93,13 @@ impl<T: Data> SourceInput<T> {
         let behind = self.see_who_is_behind(at);
         let split = &mut self.splits[at];
         let (index, main) = (split.plan.index, split.position.next);
-        let able = if behind { self.gauges.behind(index, main, false) } else { None };
+        let here = split.position.place();
+        let able = if behind { self.gauges.behind(index, here, false) } else { None };
         let Some(from) = able else {
             split.catch_up = None;
             return Ok(Poll::Nothing);
         };
-        let stands = |c: &CatchUp<T>| c.open.position.next == from.next;
+        let stands = |c: &CatchUp<T>| c.open.position.place() == from.place();
         if !split.catch_up.as_deref().is_some_and(stands) {
             let (name, lacks) = (&split.plan.split.id, main - from.next);
             tracing::info!(split = %name, from = from.next, lacks, "reading again what a sink lacks");
@@ -108,7 +109,7 @@ impl<T: Data> SourceInput<T> {
             failpoint("catch_up.opened");
         }
         let Some(catch_up) = &mut split.catch_up else { return Ok(Poll::Nothing) };
-        if !self.gauges.have_room_at(index, from.next) {
+        if !self.gauges.have_room_at(index, from.place()) {
             return Ok(Poll::NoRoom);
         }
         let open = &mut catch_up.open;
@@ -119,6 +120,12 @@ impl<T: Data> SourceInput<T> {
             }
             split.settled(&mut portion);
             return self.send_again(at, portion, cx);
+        }
+        if open.has_letter() {
+            return match open.next_letter(&*self.source, &self.wake) {
+                Some(letter) => self.send_again(at, letter, cx),
+                None => Ok(Poll::Later),
+            };
         }
         if !open.held {
             open.batch.restart(from.next);
@@ -168,7 +175,7 @@ impl<T: Data> SourceInput<T> {
     /// Lets the tracker know whether some sink lacks records of a split.
     pub(super) fn see_who_is_behind(&mut self, at: usize) -> bool {
         let split = &mut self.splits[at];
-        let behind = self.gauges.behind(split.plan.index, split.position.next, true).is_some();
+        let behind = self.gauges.behind(split.plan.index, split.position.place(), true).is_some();
         if split.behind != behind {
             split.behind = behind;
             self.tracker.set_behind(split.plan.index, behind);

@@ -4,6 +4,7 @@
 //! not matter what the other splits, or the receiving worker, have seen meanwhile. A batch is not
 //! copied: every receiver gets the same rows with a selection of its own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -14,7 +15,7 @@ use crate::data::{Data, Key};
 use crate::error::{Error, Result};
 use crate::failpoint::broken;
 use crate::flow::{Control, Cx, Link};
-use crate::record::{Batch, BatchBuilder, Kind, LateRecord, MakeLate, SplitList};
+use crate::record::{Batch, BatchBuilder, Kind, LateRecord, MakeLate, Place, SplitList};
 use crate::state::{key_hash, worker_of};
 use crate::time::Timestamp;
 use crate::window::Lateness;
@@ -49,6 +50,8 @@ pub(crate) struct LateRule<T> {
     pub(crate) make: Option<MakeLate<T>>,
     /// The operator's index among those that count.
     pub(crate) aggregate: usize,
+    /// Records that the operator has given up: it gets nothing of them (fault F85).
+    pub(crate) given_up: BTreeSet<(u32, u64)>,
 }
 
 /// How keys are taken from records.
@@ -67,7 +70,7 @@ pub(crate) struct Exchange<T> {
     pub(crate) senders: Vec<(Sender<Packet<T>>, Arc<Signal>)>,
     pub(crate) rules: Vec<LateRule<T>>,
     /// For each split: the position below which records are in the restored state already.
-    pub(crate) restored_to: Arc<[u64]>,
+    pub(crate) restored_to: Arc<[Place]>,
     /// The splits of the job, by index.
     pub(crate) splits: SplitList,
     /// Whether an operator behind takes running values.
@@ -79,9 +82,11 @@ impl<T: Data> Exchange<T> {
     fn judge(&mut self, batch: &Batch<T>, cx: &mut Cx) -> Result<Vec<(u16, u32, Lateness)>> {
         let mut verdicts = vec![];
         let counted = batch.run().is_some() && !cx.catching_up && !self.is_restored(batch);
+        // A record that any operator has given up is alone in its batch.
+        let alone = batch.run().and_then(|run| Some((run.split, run.only()?)));
         for rule in &mut self.rules {
             let mut late = rule.output.is_some().then(|| BatchBuilder::with_capacity(0));
-            let mut missed = 0;
+            let (mut missed, before) = (0, verdicts.len());
             if let Some(lateness) = &rule.lateness {
                 for (row, mark) in batch.marked() {
                     let verdict = lateness(batch.time(row), mark);
@@ -100,8 +105,16 @@ impl<T: Data> Exchange<T> {
                     }
                 }
             }
+            let mut wanted = batch.len() as u64;
+            if alone.is_some_and(|record| rule.given_up.contains(&record)) {
+                // What was late is late as before: the late output may have it already.
+                wanted = missed;
+                verdicts.truncate(before);
+                let skipped = batch.indices().map(|row| (rule.operator, row, Lateness::Late));
+                verdicts.extend(skipped);
+            }
             if counted {
-                cx.wanted[rule.aggregate] += batch.len() as u64;
+                cx.wanted[rule.aggregate] += wanted;
                 cx.late[rule.aggregate] += missed;
             }
             if let (Some(late), Some(output)) = (late, &mut rule.output) {
@@ -116,7 +129,7 @@ impl<T: Data> Exchange<T> {
     fn is_restored(&self, batch: &Batch<T>) -> bool {
         !broken("state.positions")
             && batch.run().is_some_and(|run| {
-                self.restored_to.get(run.split as usize).is_some_and(|&to| run.next() <= to)
+                self.restored_to.get(run.split as usize).is_some_and(|&to| run.end.place() <= to)
             })
     }
 }
@@ -158,7 +171,7 @@ impl<T: Data> Link<T> for Exchange<T> {
                 output.control(control, cx)?;
             }
         }
-        if matches!(control, Control::Read { .. }) {
+        if matches!(control, Control::Read(_)) {
             return Ok(()); // What is keyed goes by watermarks.
         }
         for (sender, signal) in &self.senders {

@@ -6,7 +6,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use super::reach::Attachment;
-use crate::record::Position;
+use crate::record::{Place, Position};
 
 /// Whether a bounded queue has room for what one step may send. One step sends at most a batch and
 /// a few controls; queues are used up to this distance from their capacity.
@@ -75,16 +75,16 @@ impl Gauges {
     }
 
     /// Whether every sink that would take what begins at this position of the split has room for it.
-    pub(crate) fn have_room_at(&self, split: u32, first: u64) -> bool {
-        self.positions.iter().all(|edge| (edge.room)() || !edge.sink.takes(split, first))
+    pub(crate) fn have_room_at(&self, split: u32, begin: Place) -> bool {
+        self.positions.iter().all(|edge| (edge.room)() || !edge.sink.takes(split, begin))
     }
 
     /// The lowest position of a split that a sink has been sent, among those that lack something
-    /// before `next`. `detached`: those that take nothing now are asked too.
-    pub(crate) fn behind(&self, split: u32, next: u64, detached: bool) -> Option<Position> {
+    /// before `here`. `detached`: those that take nothing now are asked too.
+    pub(crate) fn behind(&self, split: u32, here: Place, detached: bool) -> Option<Position> {
         let edges = self.positions.iter().filter(|edge| detached || !edge.sink.is_detached());
         let at = edges.filter_map(|edge| edge.sink.reach.position(split));
-        at.filter(|at| at.next < next).min_by_key(|at| at.next)
+        at.filter(|at| at.place() < here).min_by_key(Position::place)
     }
 
     /// Every position of a split that a sink has been sent: no portion may straddle one of them.

@@ -1,10 +1,10 @@
 //! Records that are given up: a worker finds them, the coordinator makes each a fact, and only then
 //! does the worker go on without them (rule D1).
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::record::SplitId;
+use crate::record::{Run, SplitId};
 
 /// A record that no step can be asked to process again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,36 @@ pub(crate) struct GivenUp {
     pub(crate) split: SplitId,
     pub(crate) at: u64,
     /// What went wrong, as the dead letter says it.
+    pub(crate) error: String,
+}
+
+/// A record that one operator has given up, after every branch had accepted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GivenUpBy {
+    pub(crate) operator: String,
+    pub(crate) at: u64,
+    pub(crate) error: String,
+    /// Its dead letter is sent when the split has been read to here. No sink was further when it was
+    /// given up, so none takes the letter for something that it has.
+    pub(crate) letter_at: u64,
+}
+
+impl GivenUpBy {
+    pub(crate) fn new(operator: &str, at: u64, error: &str, letter_at: Option<u64>) -> Self {
+        let letter_at = letter_at.unwrap_or(at.saturating_add(1));
+        Self { operator: operator.to_owned(), at, error: error.to_owned(), letter_at }
+    }
+}
+
+/// For each operator, the records that it has given up: split, by its index, and position.
+pub(crate) type GivenUpFor = BTreeMap<String, BTreeSet<(u32, u64)>>;
+
+/// What an operator behind an exchange has failed on: one of these records, and nobody knows which
+/// if there are several.
+#[derive(Debug, Clone)]
+pub(crate) struct Accusation {
+    pub(crate) operator: Arc<str>,
+    pub(crate) run: Run,
     pub(crate) error: String,
 }
 

@@ -112,8 +112,12 @@ impl<T: Data> KeyedInput<T> {
                 hashes: &keyed.hashes,
                 verdicts: &self.verdicts,
             };
+            // A letter covers no record.
+            let run = batch.run().filter(|run| run.first() < run.next());
+            cx.taking = run.map(|run| (Arc::clone(&named.name), *run));
             named.operator.on_batch(&rows, &self.keys, cx)?;
         }
+        cx.taking = None;
         Ok(())
     }
 
@@ -154,7 +158,7 @@ impl<T: Data> KeyedInput<T> {
                     self.firing = Some((low, 0));
                 }
             }
-            Control::Read { .. } => {}
+            Control::Read(_) => {}
             Control::Barrier(barrier) => {
                 self.channels[channel].at_barrier = true;
                 self.barrier = Some(barrier);

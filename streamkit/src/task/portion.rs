@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::connector::{DeadLetter, RawRecord};
-use crate::record::{Batch, BatchBuilder, Kind, Position, Run, Split};
+use crate::record::{Batch, BatchBuilder, Kind, Place, Position, Run, Split};
 use crate::time::{SplitTime, Timestamp};
 
 /// Records of one split between two positions, and their dead letters.
@@ -17,6 +17,8 @@ pub(crate) struct Portion<T> {
     pub(crate) letters: BTreeMap<u64, DeadLetter>,
     /// Records that were found unfit to be processed, and are no facts yet.
     pub(crate) unsettled: BTreeSet<u64>,
+    /// The operator that has given a record up, if the portion is nothing but the letter about it.
+    pub(crate) of: Option<String>,
     from: Start,
     /// Of every physical row.
     offsets: Vec<u64>,
@@ -31,6 +33,13 @@ pub(crate) struct Start {
     pub(crate) split: u32,
     pub(crate) position: Position,
     pub(crate) time: SplitTime,
+}
+
+impl Start {
+    fn run(&self, end: Position) -> Run {
+        let Position { next: first, told, .. } = self.position;
+        Run { split: self.split, first, told, end }
+    }
 }
 
 /// Records that have been taken from a reader, not stamped yet.
@@ -72,21 +81,42 @@ impl<T> Portion<T> {
         let Taken { items, times, offsets, raws, letters, unsettled, next } = taken;
         let stamped = stamp(from, times.iter().copied().zip(0..), letters.len(), next);
         let rows = BatchBuilder::of(items, times, stamped.marks);
-        let run = Run { split: from.split, first: from.position.next, end: stamped.end };
         Self {
-            rows: rows.finish(Some(run), Kind::Final),
+            rows: rows.finish(Some(from.run(stamped.end)), Kind::Final),
             end: stamped.end,
             time: stamped.time,
             letters,
             unsettled,
+            of: None,
             from,
             offsets,
             raws,
         }
     }
 
+    /// The dead letter of a record that had been accepted, and nothing else: it counts as no record.
+    pub(crate) fn letter(from: Start, at: u64, letter: DeadLetter, of: String) -> Self {
+        let end = Position { told: from.position.told + 1, ..from.position };
+        let rows = BatchBuilder::with_capacity(0);
+        Self {
+            rows: rows.finish(Some(from.run(end)), Kind::Final),
+            end,
+            time: from.time,
+            letters: BTreeMap::from([(at, letter)]),
+            unsettled: BTreeSet::new(),
+            of: Some(of),
+            from,
+            offsets: vec![],
+            raws: vec![],
+        }
+    }
+
     pub(crate) fn first(&self) -> u64 {
         self.from.position.next
+    }
+
+    pub(crate) fn begin(&self) -> Place {
+        self.from.position.place()
     }
 
     /// The dead letters, as a batch.
@@ -109,8 +139,7 @@ impl<T> Portion<T> {
         let rows: Vec<u32> = self.rows.indices().collect();
         let late = rows.iter().filter(|&&row| self.rows.time(row) < watermark);
         let marks = late.map(|&row| (row, watermark)).collect();
-        let run = Run { split: self.from.split, first: self.from.position.next, end: self.end };
-        self.rows = self.rows.restamped(rows, marks, run);
+        self.rows = self.rows.restamped(rows, marks, self.from.run(self.end));
         self
     }
 
@@ -127,8 +156,7 @@ impl<T> Portion<T> {
             self.rows.indices().filter(|row| !culprits.contains_key(row)).collect();
         let times = left.iter().map(|&row| (self.rows.time(row), row));
         let stamped = stamp(self.from, times, self.letters.len(), self.end.next);
-        let run = Run { split: self.from.split, first: self.from.position.next, end: stamped.end };
-        self.rows = self.rows.restamped(left, stamped.marks, run);
+        self.rows = self.rows.restamped(left, stamped.marks, self.from.run(stamped.end));
         (self.end, self.time) = (stamped.end, stamped.time);
         self
     }
@@ -161,6 +189,7 @@ fn stamp(
         read: position.read + accepted + dead as u64,
         accepted: position.accepted + accepted,
         floor: time.floor(),
+        told: position.told,
     };
     Stamped { marks, end, time }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::failpoint::broken;
-use crate::record::Position;
+use crate::record::{Place, Position};
 
 /// The sink is not stuck.
 const NOT: i64 = i64::MIN;
@@ -114,8 +114,9 @@ impl Attachment {
     }
 
     /// Whether the sink takes what begins at this position.
-    pub(crate) fn takes(&self, split: u32, first: u64) -> bool {
-        let follows = |at: Position| at.next == first || (at.next < first && broken("edge.gap"));
+    pub(crate) fn takes(&self, split: u32, begin: Place) -> bool {
+        let follows =
+            |at: Position| at.place() == begin || (at.place() < begin && broken("edge.gap"));
         !self.is_detached() && self.reach.position(split).is_none_or(follows)
     }
 
@@ -167,12 +168,13 @@ mod tests {
     #[test]
     fn d5_a_sink_takes_what_follows_on_what_it_has() {
         let sink = attached(at(7));
-        assert!(sink.takes(0, 7) && !sink.takes(0, 6) && !sink.takes(0, 8));
+        assert!(sink.takes(0, (7, 0)) && !sink.takes(0, (6, 0)) && !sink.takes(0, (8, 0)));
+        assert!(!sink.takes(0, (7, 1)), "it lacks a letter");
         sink.reach.sent(0, at(12));
-        assert!(sink.takes(0, 12) && !sink.takes(0, 7));
+        assert!(sink.takes(0, (12, 0)) && !sink.takes(0, (7, 0)));
         sink.reach.begin(1, at(3));
         sink.reach.begin(1, at(4));
-        assert!(sink.takes(1, 3) && !sink.takes(1, 4), "where it began the first time");
+        assert!(sink.takes(1, (3, 0)) && !sink.takes(1, (4, 0)), "where it began the first time");
     }
 
     #[test]
@@ -180,7 +182,7 @@ mod tests {
         let sink = attached(at(0));
         let detached = |room, at| {
             sink.look(room, seconds(at));
-            assert_eq!(sink.takes(0, 0), !sink.is_detached());
+            assert_eq!(sink.takes(0, (0, 0)), !sink.is_detached());
             assert_eq!(sink.reach.is_detached(), sink.is_detached());
             sink.is_detached()
         };

@@ -59,7 +59,7 @@ impl<T: Data> Link<T> for SinkEdge<T> {
         }
         if let Some(run) = batch.run() {
             // Portions are cut at the position of every sink, so a sink never has a part of one.
-            if !self.sink.takes(run.split, run.first) && !broken("edge.positions") {
+            if !self.sink.takes(run.split, run.begin()) && !broken("edge.positions") {
                 return Ok(());
             }
         } else if batch.kind() == Kind::Running && !self.upserts {
@@ -78,13 +78,13 @@ impl<T: Data> Link<T> for SinkEdge<T> {
     /// A sink is told only what its kind goes by: another one's controls would fill its queue.
     fn control(&mut self, control: &Control, cx: &mut Cx) -> Result<()> {
         match control {
-            Control::Read { split, first, end } => {
-                if !self.sink.takes(*split, *first) {
+            Control::Read(run) => {
+                if !self.sink.takes(run.split, run.begin()) {
                     return Ok(());
                 }
                 self.send(SinkMessage::Control(control.clone()), cx)?;
                 // With the message: the step may fail on another branch, and be tried again.
-                let (reach, split, end) = (Arc::clone(&self.sink.reach), *split, *end);
+                let (reach, split, end) = (Arc::clone(&self.sink.reach), run.split, run.end);
                 cx.send(move || {
                     reach.sent(split, end);
                     Ok(())

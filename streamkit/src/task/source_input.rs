@@ -113,7 +113,7 @@ impl<T: Data> SourceInput<T> {
             if split.ended {
                 continue;
             }
-            if !self.gauges.have_room_at(split.plan.index, split.position.next) {
+            if !self.gauges.have_room_at(split.plan.index, split.position.place()) {
                 self.tracker.paused(split.plan.index);
                 waiting = Poll::NoRoom;
                 continue;
@@ -126,6 +126,15 @@ impl<T: Data> SourceInput<T> {
                     return Ok(Poll::Progress);
                 }
                 split.asked = Some(portion);
+                waiting = Poll::Later;
+                continue;
+            }
+            if split.has_letter() {
+                if let Some(letter) = split.next_letter(&*self.source, &self.wake) {
+                    let at = self.turn;
+                    self.send(at, Of::Main, letter, cx)?;
+                    return Ok(Poll::Progress);
+                }
                 waiting = Poll::Later;
                 continue;
             }

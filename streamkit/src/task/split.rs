@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::catch_up::CatchUp;
+use super::given_up::GivenUpBy;
 use super::portion::{Portion, Start, Taken};
 use crate::checkpoint::{SplitEntry, Totals};
-use crate::connector::SplitReader;
-use crate::connector::{DeadLetter, PROCESSING_ERROR, RawRecord, ReadBatch, ReadStatus, Reject};
+use crate::connector::{
+    DeadLetter, PROCESSING_ERROR, RawRecord, ReadBatch, ReadStatus, Reject, SplitReader,
+};
 use crate::error::panic_text;
 use crate::record::{Position, Split};
 use crate::time::{SplitTime, Timestamp, WatermarkStrategy};
@@ -31,6 +33,8 @@ pub(crate) struct SplitPlan {
     pub(crate) floors: Vec<(u64, Timestamp)>,
     /// Records that an earlier run has given up, and why.
     pub(crate) given_up: BTreeMap<u64, String>,
+    /// Records that one operator has given up, in the order of the facts: the letters about them.
+    pub(crate) given_up_by: Vec<GivenUpBy>,
     /// Where a bounded run ends.
     pub(crate) end: Option<u64>,
 }
@@ -48,6 +52,8 @@ pub(crate) struct OpenSplit<T> {
     pub(crate) asked: Option<Portion<T>>,
     pub(crate) status: ReadStatus,
     pub(crate) ended: bool,
+    /// Reads a record again that a letter is about.
+    pub(super) again: Option<(Box<dyn SplitReader<Item = T>>, ReadBatch<T>)>,
     /// Reads again what some sinks lack.
     pub(crate) catch_up: Option<Box<CatchUp<T>>>,
     /// Whether the tracker knows that some sink lacks something.
@@ -64,8 +70,7 @@ impl<T> OpenSplit<T> {
         let mut time = SplitTime::new(at.high, at.floor, delay);
         let in_force = plan.floors.iter().filter(|(from, _)| *from <= at.next);
         in_force.for_each(|(_, floor)| time.set_floor(*floor));
-        let ended = plan.end.is_some_and(|end| at.next >= end);
-        Self {
+        let mut open = Self {
             plan,
             reader,
             time,
@@ -74,10 +79,13 @@ impl<T> OpenSplit<T> {
             held: false,
             asked: None,
             status: ReadStatus::More,
-            ended,
+            ended: false,
+            again: None,
             catch_up: None,
             behind: false,
-        }
+        };
+        open.ended = open.is_at_its_end();
+        open
     }
 
     /// A floor comes into force before the next record. Whoever reads it again must know (rule T9).
@@ -95,6 +103,18 @@ impl<T> OpenSplit<T> {
                 self.plan.given_up.insert(at, letter.error.clone());
             }
         }
+    }
+
+    /// The letter about a record that an operator has given up, if it comes next.
+    pub(super) fn due_letter(&self) -> Option<&GivenUpBy> {
+        let next =
+            usize::try_from(self.position.told).ok().and_then(|i| self.plan.given_up_by.get(i));
+        next.filter(|letter| letter.letter_at <= self.position.next)
+    }
+
+    /// Whether such a letter comes next.
+    pub(crate) fn has_letter(&self) -> bool {
+        self.due_letter().is_some()
     }
 
     /// The end of what has been read, or of the split if that is before it.
@@ -172,9 +192,15 @@ impl<T> OpenSplit<T> {
 
     /// The portion has gone down every branch.
     pub(crate) fn went(&mut self, portion: &Portion<T>) {
-        if portion.first() >= self.plan.restored.next {
-            for letter in portion.letters.values() {
-                *self.plan.totals.dead.entry(letter.reason.to_string()).or_default() += 1;
+        if portion.begin() >= self.plan.restored.place() {
+            let totals = &mut self.plan.totals;
+            match &portion.of {
+                Some(operator) => *totals.given_up.entry(operator.clone()).or_default() += 1,
+                None => {
+                    for letter in portion.letters.values() {
+                        *totals.dead.entry(letter.reason.to_string()).or_default() += 1;
+                    }
+                }
             }
         }
         self.position = portion.end;
@@ -184,15 +210,16 @@ impl<T> OpenSplit<T> {
 
     /// Whether nothing will follow.
     pub(crate) fn is_at_its_end(&self) -> bool {
-        self.plan.end.is_some_and(|end| self.position.next >= end)
-            || (self.status == ReadStatus::Ended && !self.held && self.stop() == self.batch.next)
+        let read = self.status == ReadStatus::Ended && !self.held && self.stop() == self.batch.next;
+        let end = self.plan.end.is_some_and(|end| self.position.next >= end);
+        (read || end) && !self.has_letter()
     }
 
     /// What a checkpoint says of the split. While a sink is caught up with, the state is ahead of
     /// the reader.
     pub(crate) fn checkpointed(&self) -> SplitEntry {
         let (read, restored) = (self.position, self.plan.restored);
-        self.entry(if read.next < restored.next { restored } else { read })
+        self.entry(if read.place() < restored.place() { restored } else { read })
     }
 
     pub(crate) fn entry(&self, position: Position) -> SplitEntry {

@@ -64,7 +64,7 @@ impl<T: Data> Link<T> for UnionInput<T> {
                 }
             }
             // It comes after all branches have had their batches, so the first one is right.
-            Control::Read { .. } => union.next.control(control, cx)?,
+            Control::Read(_) => union.next.control(control, cx)?,
             Control::Barrier(_) => {
                 union.at_barrier[self.input].store(true, Ordering::Release);
                 if union.at_barrier.iter().all(|at| at.load(Ordering::Acquire)) {

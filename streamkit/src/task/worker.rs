@@ -8,9 +8,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::Signal;
+use super::given_up::Accusation;
 use super::tracker::Tracker;
 use crate::checkpoint::SplitEntry;
-use crate::error::{Error, Result, panic_text};
+use crate::error::{Error, ErrorKind, Result, panic_text};
 use crate::flow::{Control, Cx};
 use crate::operator::OperatorStatus;
 use crate::state::Entries;
@@ -90,6 +91,8 @@ pub(crate) struct WorkerShared {
     /// Set when the job has failed: stop where you are.
     pub(crate) abort: Arc<AtomicBool>,
     pub(crate) status: Mutex<WorkerStatus>,
+    /// Why the worker has failed, if that may be the fault of one record behind an exchange.
+    pub(crate) accusation: Mutex<Option<Accusation>>,
 }
 
 /// One worker's part of the job.
@@ -111,9 +114,19 @@ impl Worker {
     pub(crate) fn run(&mut self) -> Result<()> {
         self.shared.signal.register();
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run_loop()));
-        let result = caught.unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
+        let taking = self.cx.taking.take();
+        let result = caught.unwrap_or_else(|panic| {
+            let error = panic_error(panic.as_ref());
+            Err(if taking.is_some() { Error::record(error.message()) } else { error })
+        });
         result.map_err(|e| {
             let e = e.at_step(&self.cx.step);
+            if let Some((operator, run)) = taking.filter(|_| e.kind() == ErrorKind::Record) {
+                let accusation = Accusation { operator, run, error: e.to_string() };
+                let mut shared =
+                    self.shared.accusation.lock().unwrap_or_else(PoisonError::into_inner);
+                *shared = Some(accusation);
+            }
             match self.cx.origin_text() {
                 Some(origin) => e.on_record(origin),
                 None => e,

@@ -141,6 +141,7 @@ impl Coordinator {
         })?;
         tracing::info!(split = %split.id, start, %floor, "a new split is read from here on");
         self.split_list.add(split.clone());
+        self.source_of.push(source);
         let facts = SplitFacts {
             split,
             start,
@@ -148,6 +149,8 @@ impl Coordinator {
             sinks: vec![],
             floors: vec![(start, floor)],
             given_up: Default::default(),
+            given_up_by: vec![],
+            suspects: &[],
             end: None,
             near: 0,
         };

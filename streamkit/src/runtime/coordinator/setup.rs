@@ -16,15 +16,16 @@ use crate::failpoint::failpoint;
 use crate::flow::Cx;
 use crate::graph::{Deploy, Plan, SinkCell, SinkParts, SourceCell, SourceParts};
 use crate::progress::JobState;
-use crate::record::{Position, Split, SplitId, SplitList};
+use crate::record::{Place, Position, Split, SplitId, SplitList};
 use crate::runtime::config::{InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
 use crate::runtime::recovery::{
     Facts, PlannedSplit, SplitFacts, plan_split, refuse_closed, reopening, sink_position,
 };
+use crate::runtime::suspects;
 use crate::task::{
-    Gauges, GivenUps, Passage, Signal, SplitState, Tracked, Tracker, Worker, WorkerShared,
-    WorkerStatus,
+    Gauges, GivenUpFor, GivenUps, Passage, Signal, SplitState, Tracked, Tracker, Worker,
+    WorkerShared, WorkerStatus,
 };
 use crate::time::Timestamp;
 
@@ -104,7 +105,9 @@ impl Coordinator {
         }
         let split_list = SplitList::default();
         splits.iter().for_each(|s| split_list.add(s.plan.split.clone()));
-        let restored_to: Arc<[u64]> = splits.iter().map(|s| s.plan.restored.next).collect();
+        let restored_to: Arc<[Place]> = splits.iter().map(|s| s.plan.restored.place()).collect();
+        let given_up = splits.iter().map(|s| (s.plan.index, s.plan.given_up_by.as_slice()));
+        let given_up = Arc::new(suspects::by_operator(given_up));
 
         let old = &found.recovered.manifest.plan;
         prepare_sinks(&mut plan.sinks, &found.progress, &splits, old, &config);
@@ -123,6 +126,7 @@ impl Coordinator {
                     tracker: &tracker,
                     signals: &signals,
                     restored_to: &restored_to,
+                    given_up: &given_up,
                     splits: &split_list,
                     aggregates: &aggregates,
                     given_ups: &given_ups,
@@ -179,6 +183,7 @@ impl Coordinator {
             given_ups,
             passage,
             split_list,
+            source_of: splits.iter().map(|split| split.source).collect(),
             discovered,
             over,
             workers,
@@ -309,8 +314,21 @@ fn find_splits(
             let sinks = position_sinks(found);
             let entry = checkpoint.get(&split.id);
             let given_up = facts.given_up.get(&split.id).cloned().unwrap_or_default();
+            let given_up_by = facts.given_up_by.get(&split.id).cloned().unwrap_or_default();
+            let suspects = facts.suspects.get(&split.id).map_or(&[][..], Vec::as_slice);
             let near = config.catch_up_beyond;
-            let facts = SplitFacts { split, start, entry, sinks, floors, given_up, end, near };
+            let facts = SplitFacts {
+                split,
+                start,
+                entry,
+                sinks,
+                floors,
+                given_up,
+                given_up_by,
+                suspects,
+                end,
+                near,
+            };
             let mut plan = plan_split(index, facts);
             plan.cuts.extend(idle_at.filter(|at| *at > plan.from.next));
             planned.push(PlannedSplit { source: number, plan, idle_at, idle_after });
@@ -413,7 +431,10 @@ fn prepare_sinks(
         let position = |split: &PlannedSplit| match is_new {
             // A sink that is new to the job starts where the state is (rule D12).
             true => split.plan.restored,
-            false => sink_position(&split.plan.split.id, split.plan.start, has),
+            false => {
+                let plan = &split.plan;
+                sink_position(&plan.split.id, plan.start, plan.given_up_by.len(), has)
+            }
         };
         sink.shared().reach.start(splits.iter().map(position).collect(), config.detach_after);
         sink.prepare(w, config.workers, config.queue);
@@ -444,7 +465,8 @@ struct BuildParts<'a> {
     begins: &'a BTreeMap<String, Timestamp>,
     tracker: &'a Arc<Tracker>,
     signals: &'a Arc<[Arc<Signal>]>,
-    restored_to: &'a Arc<[u64]>,
+    restored_to: &'a Arc<[Place]>,
+    given_up: &'a Arc<GivenUpFor>,
     splits: &'a SplitList,
     aggregates: &'a Arc<[Arc<str>]>,
     given_ups: &'a Arc<GivenUps>,
@@ -468,6 +490,7 @@ fn build_worker(
         passage: Arc::clone(parts.passage),
         acks: Default::default(),
         restored_to: Arc::clone(parts.restored_to),
+        given_up: Arc::clone(parts.given_up),
         splits: parts.splits.clone(),
         queue: config.queue,
     };
@@ -497,6 +520,7 @@ fn build_worker(
         signal: Arc::clone(&parts.signals[index]),
         abort: Arc::clone(parts.abort),
         status: Mutex::new(WorkerStatus::default()),
+        accusation: Mutex::new(None),
     });
     let mut worker = Worker {
         sources,

@@ -44,7 +44,8 @@ impl Coordinator {
         for (asker, records) in self.given_ups.asked() {
             for GivenUp { split, at, error } in records {
                 tracing::error!(%split, at, %error, "a record is given up: it becomes a dead letter");
-                self.fact(Fact::GivenUp { split, at, reason: error })?;
+                let (operator, letter_at) = (None, None);
+                self.fact(Fact::GivenUp { split, at, reason: error, operator, letter_at })?;
             }
             self.given_ups.grant(asker);
             self.tracker.ring();
@@ -132,6 +133,7 @@ impl Coordinator {
         progress.read = 0;
         progress.accepted = 0;
         let (mut dead, mut wanted, mut late) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut given_up = BTreeMap::new();
         let mut counted: BTreeMap<String, u64> = BTreeMap::new();
         let mut operators: BTreeMap<String, OperatorProgress> = BTreeMap::new();
         let (mut read, mut accepted) = (0, 0);
@@ -147,6 +149,7 @@ impl Coordinator {
                     (&entry.totals.dead, &mut dead),
                     (&entry.totals.wanted, &mut wanted),
                     (&entry.totals.late, &mut late),
+                    (&entry.totals.given_up, &mut given_up),
                 ] {
                     for (name, n) in from {
                         *into.entry(name.clone()).or_default() += n;
@@ -190,6 +193,7 @@ impl Coordinator {
         progress.dead_letters = dead;
         progress.wanted = wanted;
         progress.late = late;
+        progress.given_up = given_up;
         progress.counted = counted;
         progress.splits = splits;
         progress.operators = operators.into_values().collect();
