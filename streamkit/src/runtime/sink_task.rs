@@ -342,7 +342,6 @@ impl<T: Data> SinkTask<T> {
             self.wait(error, &mut pause)?;
             match self.try_recover(attempted) {
                 Ok(committed) => {
-                    if attempted.is_none() {}
                     self.trouble(None);
                     tracing::info!(sink = %self.claim.sink, "the sink gets on again");
                     return Ok(committed);

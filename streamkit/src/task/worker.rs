@@ -179,9 +179,9 @@ impl Worker {
                         Err(TryRecvError::Disconnected) => return Ok(()),
                     };
                 }
-                let may_end = |source: &Box<dyn Input>| source.may_end();
+                let sources = &self.sources;
                 if let Some(control) = command.take_if(|control| {
-                    !matches!(control, Control::End) || self.sources.iter().all(may_end)
+                    !matches!(control, Control::End) || sources.iter().all(|s| s.may_end())
                 }) {
                     self.send_to_sources(&control)?;
                     note(Poll::Progress, 0, &mut ended);

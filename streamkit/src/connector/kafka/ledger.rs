@@ -58,9 +58,14 @@ pub(super) enum Until {
     /// the end is the high watermark that the first answer brings, and what is open below it is
     /// waited for.
     End,
+    /// The same; but what is open is probably of a sink of this job that will be claimed next, which
+    /// ends it. So it is not waited for, and whoever claims tries again.
+    EndSoon,
     /// Up to the first open transaction: enough for a suspicion, not for a decision.
     Open,
 }
+
+const OTHER_IS_OPEN: &str = "another sink's transaction is open";
 
 /// The newest committed entry of `key`.
 pub(super) fn read(
@@ -98,7 +103,10 @@ pub(super) fn read(
                 if until == Until::Open || end.offset >= *goal.get_or_insert(end.high) {
                     break;
                 }
-                tracing::info!(topic, "waiting for another sink's open transaction");
+                if until == Until::EndSoon && clock.elapsed() > seconds(1) {
+                    return Err(Error::external(format!("{}: {OTHER_IS_OPEN}", what())).retriable());
+                }
+                tracing::info!(topic, "{OTHER_IS_OPEN}: waiting for its end");
             }
             Some(Err(error)) if error.rdkafka_error_code().map(fault) != Some(Fault::Network) => {
                 let right = lacks(&error, format_args!("Read on topic {topic}"));
@@ -108,8 +116,7 @@ pub(super) fn read(
         }
         if clock.elapsed() > seconds(90) {
             return Err(Error::external(format!(
-                "{}: no end of it within 90 s; another sink's transaction is open, or Kafka does \
-                 not answer",
+                "{}: no end of it within 90 s; {OTHER_IS_OPEN}, or Kafka does not answer",
                 what()
             ))
             .retriable());

@@ -217,7 +217,8 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         let transactions =
             Transactions::start(properties, &self.transactional_id, topics, self.max_bytes)?;
         failpoint("kafka.initialised");
-        let stored = self.stored(Until::End)?;
+        let until = if self.confirmed.is_some() { Until::End } else { Until::EndSoon };
+        let stored = self.stored(until)?;
         failpoint("kafka.progress_read");
         self.judge(stored.as_ref(), &claim.lineage)?;
         self.transactions = Some(transactions);

@@ -62,19 +62,14 @@ pub(super) fn recover(
             lineage
         }
     };
-    let mut stored = vec![];
-    for sink in &mut plan.sinks {
-        let claimed = open_sink(sink.as_mut(), &lineage, setting);
-        stored.push(claimed.map_err(|error| {
-            // Or one that such a refusal has left.
-            let none = manifests.last().is_none_or(|newest| newest.number == 0);
-            match none && error.lineage().is_some() {
-                true => no_checkpoints(job, sink.name(), log.folder(), error),
-                false => error,
-            }
-        })?);
-        failpoint("recovery.sink_claimed");
-    }
+    let stored = claim_all(plan, &lineage, setting).map_err(|(sink, error)| {
+        // Or one that such a refusal has left.
+        let none = manifests.last().is_none_or(|newest| newest.number == 0);
+        match none && error.lineage().is_some() {
+            true => no_checkpoints(job, &sink, log.folder(), error),
+            false => error,
+        }
+    })?;
     failpoint("recovery.sinks_claimed");
     // A target that was emptied: refused, or accepted as a gap.
     let newest_facts = manifests.last().map(|newest| newest.facts.clone()).unwrap_or_default();
@@ -296,9 +291,7 @@ fn rebuild(log: &mut CheckpointLog, plan: &mut Plan, setting: Setting<'_>) -> Re
         None => lineage_of_sinks(plan, new_lineage(), setting)?,
     };
     // Before anything is written: another process that runs the job holds them, and goes on.
-    for sink in &mut plan.sinks {
-        open_sink(sink.as_mut(), &lineage, setting)?;
-    }
+    claim_all(plan, &lineage, setting).map_err(|(_, error)| error)?;
     let facts = kept_by_rebuild(before.map(|(_, facts)| facts).unwrap_or_default());
     let starts = Facts::of(&facts).splits;
     let known: Vec<Split> = starts.iter().map(|(split, _)| split.clone()).collect();
@@ -328,31 +321,66 @@ fn rebuild(log: &mut CheckpointLog, plan: &mut Plan, setting: Setting<'_>) -> Re
 /// The lineage of the progress that the sinks have, if the checkpoints that it was made with are gone;
 /// else `ours`.
 fn lineage_of_sinks(plan: &mut Plan, ours: String, setting: Setting<'_>) -> Result<String> {
-    for sink in &mut plan.sinks {
-        match open_sink(sink.as_mut(), &ours, setting) {
-            Ok(_) => {}
-            Err(error) => match error.lineage() {
-                Some(lineage) => return Ok(lineage.to_owned()),
-                None => return Err(error),
-            },
-        }
+    match claim_all(plan, &ours, setting) {
+        Ok(_) => Ok(ours),
+        Err((_, error)) => match error.lineage() {
+            Some(lineage) => Ok(lineage.to_owned()),
+            None => Err(error),
+        },
     }
-    Ok(ours)
 }
 
-/// Opens and claims a sink, again and again while its target is out of reach: as long as it takes for
-/// a job that has run before, as it would while it runs. Of a new one the settings are probably wrong.
+/// Opens and claims every sink, those whose target is out of reach again and again: as long as it takes
+/// for a job that has run before, as it would while it runs. Of a new one the settings are probably
+/// wrong. In rounds, since one sink may be held up by what another one has left open, and will end when
+/// it is claimed.
+fn claim_all(
+    plan: &mut Plan,
+    lineage: &str,
+    setting: Setting<'_>,
+) -> Result<Vec<Option<Progress>>, (String, Error)> {
+    let mut stored: Vec<Option<Option<Progress>>> = plan.sinks.iter().map(|_| None).collect();
+    let mut pause = Duration::from_millis(200);
+    for attempt in 1.. {
+        let mut failed = None;
+        for (sink, stored) in plan.sinks.iter_mut().zip(&mut stored) {
+            if stored.is_some() {
+                continue;
+            }
+            let result = open_sink(sink.as_mut(), lineage, setting);
+            let status = sink.shared();
+            let trouble = result.as_ref().err().map(ToString::to_string);
+            status.status.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
+            setting.outside.show_sink(&status);
+            match result {
+                Ok(progress) => {
+                    *stored = Some(progress);
+                    failpoint("recovery.sink_claimed");
+                }
+                Err(error)
+                    if error.is_retriable() && (setting.has_run || attempt < NEW_JOB_ATTEMPTS) =>
+                {
+                    tracing::warn!(sink = %sink.name(), %error, "a sink cannot be opened; trying again");
+                    failed = Some((sink.name().to_owned(), error));
+                }
+                Err(error) => return Err((sink.name().to_owned(), error)),
+            }
+        }
+        let Some(failed) = failed else { break };
+        if setting.outside.waits_in_vain(pause) {
+            return Err(failed);
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Ok(stored.into_iter().map(Option::flatten).collect())
+}
+
 fn open_sink(
     sink: &mut dyn SinkCell,
     lineage: &str,
     setting: Setting<'_>,
 ) -> Result<Option<Progress>> {
     let Setting { job, config, runtime, .. } = setting;
-    let status = sink.shared();
-    let trouble = |trouble| {
-        status.status.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
-        setting.outside.show_sink(&status);
-    };
     let context = SinkContext {
         job: job.to_owned(),
         sink: sink.name().to_owned(),
@@ -360,27 +388,7 @@ fn open_sink(
         runtime: runtime.clone(),
     };
     let claim: Claim = claim(sink.name(), job, lineage, config);
-    let mut pause = Duration::from_millis(200);
-    for attempt in 1.. {
-        match sink.recover(&context, &claim) {
-            Ok(progress) => {
-                trouble(None);
-                return Ok(progress);
-            }
-            Err(error)
-                if error.is_retriable() && (setting.has_run || attempt < NEW_JOB_ATTEMPTS) =>
-            {
-                tracing::warn!(sink = %claim.sink, %error, "a sink cannot be opened; trying again");
-                trouble(Some(error.to_string()));
-                if setting.outside.waits_in_vain(pause) {
-                    return Err(error);
-                }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
+    sink.recover(&context, &claim)
 }
 
 /// Rule D6: says which side is from where.
