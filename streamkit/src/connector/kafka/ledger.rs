@@ -103,9 +103,6 @@ pub(super) fn read(
                 if until == Until::Open || end.offset >= *goal.get_or_insert(end.high) {
                     break;
                 }
-                if until == Until::EndSoon && clock.elapsed() > seconds(1) {
-                    return Err(Error::external(format!("{}: {OTHER_IS_OPEN}", what())).retriable());
-                }
                 tracing::info!(topic, "{OTHER_IS_OPEN}: waiting for its end");
             }
             Some(Err(error)) if error.rdkafka_error_code().map(fault) != Some(Fault::Network) => {
@@ -113,6 +110,10 @@ pub(super) fn read(
                 return Err(fail(format!("{}{right}", what()), error));
             }
             Some(_) | None => {}
+        }
+        // The client says only once that it is at the end, so this is not asked there.
+        if until == Until::EndSoon && goal.is_some() && clock.elapsed() > seconds(1) {
+            return Err(Error::external(format!("{}: {OTHER_IS_OPEN}", what())).retriable());
         }
         if clock.elapsed() > seconds(90) {
             return Err(Error::external(format!(
