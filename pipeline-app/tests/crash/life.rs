@@ -130,6 +130,14 @@ impl Life<'_> {
         Random::new(self.random.next_u64())
     }
 
+    /// Whether a run of this job is to end while a sink is caught up with: that takes checkpoints
+    /// ahead of a sink in the runs before.
+    fn catches_up(&self) -> bool {
+        let aims =
+            |fate: &Fate| matches!(fate, Fate::Failpoint(at, _) if at.starts_with("catch_up."));
+        self.plan.fates.any(aims)
+    }
+
     /// Starts a run.
     pub fn start(&mut self, draining: bool, fate: Option<&Fate>, more: &[&str]) -> App {
         self.run += 1;
@@ -142,6 +150,9 @@ impl Life<'_> {
                 checkpoints = "20ms";
             }
         }
+        if self.catches_up() {
+            checkpoints = "20ms";
+        }
         let checkpoints = self.plan.checkpoints.as_deref().unwrap_or(checkpoints);
         // Without it some steps need a hundred thousand rows, or five minutes.
         let needed = match fate {
@@ -151,13 +162,13 @@ impl Life<'_> {
             Some(Fate::DiskFull(..) | Fate::Compaction(..)) => true,
             _ => false,
         };
-        if needed || self.random.below(2) == 0 {
+        if needed || (self.random.below(2) == 0 && !self.catches_up()) {
             env.push(("STREAMKIT_SMALL".to_owned(), "1".to_owned()));
         }
         let running = self.random.pick(&["20ms", "200ms", "2s", "off"]);
         let workers = self.random.pick(&["1", "2", "3"]);
         let mut catch_up = self.random.pick(&["0", "300", "100000"]);
-        if matches!(fate, Some(Fate::Failpoint(name, _)) if name.starts_with("catch_up.")) {
+        if self.catches_up() {
             catch_up = "0";
         }
         let detach = self.random.pick(&["1ms", "10s"]);
