@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
+use crate::time::millis;
 
 /// The error of an attempt (`write`, `sync`) on something (`the lake's manifest`) at a path.
 ///
@@ -153,17 +154,27 @@ pub(crate) fn read_sealed<T: DeserializeOwned>(role: &str, path: &Path) -> Resul
     serde_json::from_str(json).map(Some).map_err(|e| damaged().because(e))
 }
 
+/// A lock may outlive its owner by a moment: a process that is ending, or a child that it has just
+/// forked and that has not become another program yet, still holds it.
+const LOCK_ATTEMPTS: u32 = 25;
+
 /// Takes an advisory lock that ends with the process, however that ends.
 ///
 /// The lock file stays: removing it would let two processes lock two files of one name.
 pub(crate) fn lock(role: &str, path: &Path) -> Result<Option<File>> {
     let file = options().create(true).append(true).open(path);
     let file = file.map_err(|e| failed("open", role, path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(e)) => Err(failed("lock", role, path, e)),
+    for attempt in 1..=LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => {
+                std::thread::sleep(millis(20))
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(failed("lock", role, path, e)),
+        }
     }
+    Ok(None)
 }
 
 type Hook = dyn Fn(&str) -> io::Result<()> + Send + Sync;
