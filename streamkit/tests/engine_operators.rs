@@ -5,30 +5,12 @@ mod model;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Event, Ids, Role, all_marks, at, second, strategy};
+use model::{Event, Ids, all_marks, at, closing, event, ids, many, second, strategy};
 use streamkit::connector::memory::Collect;
 use streamkit::operator::{Operator, Output};
 use streamkit::prelude::*;
 use streamkit::testing::{Fault, FlakySink, Gate, Journal, Running, Script, ScriptedSource, run};
 use streamkit::{Batch, Kind};
-
-fn event(time: i64, user: &str, id: u64) -> Event {
-    Event { time, user: user.to_owned(), role: Role::Other, id }
-}
-
-fn many(n: u64, first_id: u64) -> Vec<Event> {
-    (0..n).map(|i| event(i as i64 / 4, &format!("user {}", i % 5), first_id + i)).collect()
-}
-
-fn closing(workers: usize) -> RunConfig {
-    RunConfig::new().workers(workers).at_end(InputEnd::Close)
-}
-
-fn ids(rows: &[Event]) -> Vec<u64> {
-    let mut ids: Vec<u64> = rows.iter().map(|e| e.id).collect();
-    ids.sort_unstable();
-    ids
-}
 
 #[test]
 fn windows_over_window_results() {

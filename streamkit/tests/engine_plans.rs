@@ -4,23 +4,11 @@ mod model;
 
 use std::sync::Arc;
 
-use model::{Event, Role, strategy};
+use model::{Event, closing, many, strategy};
 use streamkit::connector::memory::Collect;
 use streamkit::prelude::*;
 use streamkit::testing::{Fault, FlakySink, Script, ScriptedSource, run};
 use streamkit::{Error, ErrorKind, PlanFormat};
-
-fn event(time: i64, user: &str, id: u64) -> Event {
-    Event { time, user: user.to_owned(), role: Role::Other, id }
-}
-
-fn many(n: u64, first_id: u64) -> Vec<Event> {
-    (0..n).map(|i| event(i as i64 / 4, &format!("user {}", i % 5), first_id + i)).collect()
-}
-
-fn closing(workers: usize) -> RunConfig {
-    RunConfig::new().workers(workers).at_end(InputEnd::Close)
-}
 
 fn failing(build: impl FnOnce(&Stream<Event>), script: Script<Event>) -> Arc<Error> {
     let job = Job::new("failing");

@@ -2,29 +2,11 @@
 
 mod model;
 
-use model::{Event, Ids, Role, all_marks, at, second, strategy};
+use model::{Event, Ids, all_marks, at, closing, ids, many, second, strategy};
 use streamkit::connector::memory::Collect;
 use streamkit::prelude::*;
 use streamkit::testing::{Fault, FlakySink, Gate, Running, Script, ScriptedSource, run};
 use streamkit::time::ManualClock;
-
-fn event(time: i64, user: &str, id: u64) -> Event {
-    Event { time, user: user.to_owned(), role: Role::Other, id }
-}
-
-fn many(n: u64, first_id: u64) -> Vec<Event> {
-    (0..n).map(|i| event(i as i64 / 4, &format!("user {}", i % 5), first_id + i)).collect()
-}
-
-fn closing(workers: usize) -> RunConfig {
-    RunConfig::new().workers(workers).at_end(InputEnd::Close)
-}
-
-fn ids(rows: &[Event]) -> Vec<u64> {
-    let mut ids: Vec<u64> = rows.iter().map(|e| e.id).collect();
-    ids.sort_unstable();
-    ids
-}
 
 #[test]
 fn a_union_of_branches_and_sources_loses_and_doubles_nothing() {

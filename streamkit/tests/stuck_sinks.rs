@@ -3,7 +3,7 @@
 
 mod model;
 
-use model::{Event, Everything, Role, all_marks, check_conservation, strategy};
+use model::{Event, Everything, Role, all_marks, check_conservation, ids, strategy};
 use streamkit::prelude::*;
 use streamkit::testing::{Fault, Gate, Running, Script, ScriptedSource, run};
 use streamkit::{JobProgress, SinkProgress};
@@ -184,9 +184,5 @@ fn d5_a_split_that_appears_while_a_sink_is_out_reaches_it() {
     gate.open();
     running.until("the sink to have all of it", |p| sink(p, "raw").rows == 2 * RECORDS);
     running.stop().unwrap();
-    let mut ids: Vec<u64> = outputs.raw.rows().iter().map(|event| event.id).collect();
-    ids.sort_unstable();
-    let mut all: Vec<u64> = splits.iter().flatten().map(|event| event.id).collect();
-    all.sort_unstable();
-    assert_eq!(ids, all);
+    assert_eq!(ids(&outputs.raw.rows()), ids(&splits.concat()));
 }

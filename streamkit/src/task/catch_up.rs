@@ -2,9 +2,8 @@
 //! D5): a sink that was far behind when the job started, or that was stuck for a while.
 //!
 //! It begins where the sink goes on and ends where the other reader is, at which point the sink takes
-//! from that one: a sink takes whatever follows on what it has ([`Reach`](super::Reach)). Nothing is
-//! decided here. Which floor is in force and which record was given up, the other reader has found
-//! out before.
+//! from that one: a sink takes whatever follows on what it has ([`Reach`](super::Reach)). No floor is
+//! decided here: which one is in force, the other reader has found out before.
 
 use super::portion::Portion;
 use super::source_input::{Of, READ_ROWS, SourceInput};
@@ -62,6 +61,7 @@ impl<T: Data> CatchUp<T> {
             plan.given_up.clone_from(&main.given_up);
         }
         plan.cuts = cuts;
+        plan.cuts.extend(main.given_up_by.iter().map(|by| by.letter_at));
         plan.end = Some(end);
     }
 }
@@ -79,7 +79,7 @@ impl<T: Data> SourceInput<T> {
         for at in 0..self.splits.len() {
             for _ in 0..PORTIONS {
                 let poll = self.catch_up_on(at, cx)?;
-                found = found.or(poll);
+                found = found.min(poll);
                 if poll != Poll::Progress {
                     break;
                 }

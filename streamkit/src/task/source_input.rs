@@ -324,9 +324,9 @@ impl<T: Data> Input for SourceInput<T> {
         let caught_up = self.catch_up(cx)?;
         if !self.gauges.have_room() || self.passage.is_held() {
             self.splits.iter().for_each(|split| self.tracker.paused(split.plan.index));
-            return Ok(Poll::NoRoom.or(caught_up));
+            return Ok(Poll::NoRoom.min(caught_up));
         }
-        Ok(self.read_one(cx)?.or(caught_up))
+        Ok(self.read_one(cx)?.min(caught_up))
     }
 
     fn has_room(&self) -> bool {

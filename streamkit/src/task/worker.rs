@@ -17,28 +17,19 @@ use crate::operator::OperatorStatus;
 use crate::state::Entries;
 use crate::time::Timestamp;
 
-/// What a poll of an input found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a poll of an input found. Of two polls the lesser one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Poll {
     /// Something was done; there may be more.
     Progress,
-    /// Nothing at hand; the signal will ring.
-    Nothing,
-    /// Nothing to be done now, and nobody will ring.
-    Later,
     /// An outgoing queue is full.
     NoRoom,
+    /// Nothing to be done now, and nobody will ring.
+    Later,
+    /// Nothing at hand; the signal will ring.
+    Nothing,
     /// Nothing will ever come again.
     Ended,
-}
-
-impl Poll {
-    /// What two polls of one input have found.
-    pub(crate) fn or(self, other: Self) -> Self {
-        let [all @ .., last] =
-            [Self::Progress, Self::NoRoom, Self::Later, Self::Nothing, Self::Ended];
-        all.into_iter().find(|poll| self == *poll || other == *poll).unwrap_or(last)
-    }
 }
 
 /// Something that a worker polls: a source or a keyed stream.

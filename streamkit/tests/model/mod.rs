@@ -46,6 +46,28 @@ pub fn strategy() -> WatermarkStrategy<Event> {
     WatermarkStrategy::bounded_out_of_orderness(seconds(DELAY as u64), |e: &Event| at(e.time))
 }
 
+/// An event that neither starts nor ends a session.
+pub fn event(time: i64, user: &str, id: u64) -> Event {
+    Event { time, user: user.to_owned(), role: Role::Other, id }
+}
+
+/// Four of them a second, of five users.
+pub fn many(n: u64, first_id: u64) -> Vec<Event> {
+    (0..n).map(|i| event(i as i64 / 4, &format!("user {}", i % 5), first_id + i)).collect()
+}
+
+/// The ids of events, sorted.
+pub fn ids(rows: &[Event]) -> Vec<u64> {
+    let mut ids: Vec<u64> = rows.iter().map(|e| e.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// A run to the end of the input.
+pub fn closing(workers: usize) -> RunConfig {
+    RunConfig::new().workers(workers).at_end(InputEnd::Close)
+}
+
 /// An event with the mark that its split gives it: how far the split had got, if that was further.
 #[derive(Debug, Clone)]
 pub struct Marked {
