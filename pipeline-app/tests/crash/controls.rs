@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::disk::Disk;
-use super::fate::{Ending, Fate, Fates, Mode, Server, idle_fates, random_fates};
+use super::fate::{Ending, Fate, Fates, Leaving, Mode, Server, idle_fates, random_fates};
 use super::life::{Plan, live};
 use super::tally::Tally;
 use crate::oracle::generate::Random;
@@ -73,14 +73,19 @@ const CONTROLS: &[Control] = &[
     },
     Control { steps: &["postgres.before_begin"], ..of("postgres.one_transaction", Mode::Services) },
     Control {
-        // So that some cuts are between the two transactions that there are then.
-        slow: Some("kafka.before_progress:200"),
-        fate: Some(|after| Fate::Network(Server::Kafka, after, Duration::from_secs(6))),
+        // So that some kills are between the two transactions that there are then.
+        slow: Some("kafka.before_progress:1000"),
+        fate: Some(|after| {
+            let long = Duration::from_secs(1) + 3 * after;
+            Fate::Network(Server::Kafka, after, long, Leaving::Killed)
+        }),
         ..of("kafka.one_transaction", Mode::Services)
     },
     Control { steps: &["kafka.before_progress"], ..of("kafka.one_transaction", Mode::Services) },
     Control {
-        fate: Some(|after| Fate::Network(Server::Postgres, after, Duration::from_secs(6))),
+        fate: Some(|after| {
+            Fate::Network(Server::Postgres, after, Duration::from_secs(6), Leaving::Stopped)
+        }),
         ..of("postgres.one_transaction", Mode::Services)
     },
 ];

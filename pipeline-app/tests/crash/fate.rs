@@ -27,9 +27,8 @@ pub enum Fate {
     Pause(Duration, Duration),
     /// Stands still after this time; a second process takes over, and then the first one goes on.
     TakenOver(Duration),
-    /// After the first time the network to a service fails again and again for the second one,
-    /// and after a moment of peace the program is stopped, by SIGTERM.
-    Network(Server, Duration, Duration),
+    /// After the first time the network to a service fails again and again for the second one.
+    Network(Server, Duration, Duration, Leaving),
     /// A service is killed after this time, and started again.
     Outage(Server, Duration),
     /// After the first time there is no room for the lake and for checkpoints, for the second one.
@@ -37,6 +36,16 @@ pub enum Fate {
     /// The lake is compacted beside the program, after this time at the earliest: killed at a step
     /// or at random, or to its end. Then the program is killed.
     Compaction(Duration, Ending),
+}
+
+/// How a run ends whose network fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// By SIGTERM, after a moment of peace: so all that is wrong then is the network's fault.
+    Stopped,
+    /// By `kill -9` while it fails: Kafka's client makes good what a cut does to it, and only a kill
+    /// makes the program find out by itself what came of a commit.
+    Killed,
 }
 
 /// How a compaction ends.
@@ -210,7 +219,10 @@ fn at_random(mode: Mode, random: &mut Random) -> Fate {
         0 => Fate::Stop(after),
         1 if services && random.below(3) > 0 => {
             let server = random.pick(&[Server::Kafka, Server::Postgres]);
-            Fate::Network(server, after, Duration::from_secs(6))
+            match random.below(2) {
+                0 => Fate::Network(server, after, Duration::from_secs(6), Leaving::Stopped),
+                _ => Fate::Network(server, after, 3 * long, Leaving::Killed),
+            }
         }
         1 => Fate::Pause(after, long),
         2..4 => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use streamkit::time::{Clock, SystemClock};
 
 use super::app::{App, Ended};
-use super::fate::{Ending, FACTS, Fate, Mode, Server};
+use super::fate::{Ending, FACTS, Fate, Leaving, Mode, Server};
 use super::feeder::Feeder;
 use super::life::Life;
 use super::tally::Tally;
@@ -29,8 +29,14 @@ impl Fate {
             Self::Stop(_) => "SIGTERM",
             Self::Pause(..) => "SIGSTOP and SIGCONT",
             Self::TakenOver(_) => "take-over",
-            Self::Network(Server::Kafka, ..) => "network to Kafka fails",
-            Self::Network(Server::Postgres, ..) => "network to PostgreSQL fails",
+            Self::Network(Server::Kafka, .., Leaving::Stopped) => "network to Kafka fails",
+            Self::Network(Server::Kafka, .., Leaving::Killed) => {
+                "kill -9 while that to Kafka fails"
+            }
+            Self::Network(Server::Postgres, .., Leaving::Stopped) => "network to PostgreSQL fails",
+            Self::Network(Server::Postgres, .., Leaving::Killed) => {
+                "kill -9 while that to PostgreSQL fails"
+            }
             Self::Outage(Server::Kafka, _) => "outage of Kafka",
             Self::Outage(Server::Postgres, _) => "outage of PostgreSQL",
             Self::DiskFull(..) => "disk full",
@@ -101,17 +107,22 @@ impl Life<'_> {
                 app.kill();
                 other.kill()
             }
-            Fate::Network(server, after, long) => {
+            Fate::Network(server, after, long, leaving) => {
                 feed.until(after, &mut self.place, &mut app);
                 let cuts = self.place.network(server, true);
                 feed.until(after + long, &mut self.place, &mut app);
+                gives_up = true;
+                let killed = (leaving == Leaving::Killed).then(|| app.kill());
                 let cuts = self.place.network(server, false) - cuts;
                 tally.fate("all connections cut", cuts);
-                gives_up = true;
-                feed.until(after + long + 2 * second, &mut self.place, &mut app);
-                // No kill, so that all that is wrong then is the network's fault.
-                app.signal("-TERM");
-                app.wait()?
+                match killed {
+                    Some(ended) => ended,
+                    None => {
+                        feed.until(after + long + 2 * second, &mut self.place, &mut app);
+                        app.signal("-TERM");
+                        app.wait()?
+                    }
+                }
             }
             Fate::Outage(server, after) => {
                 feed.until(after, &mut self.place, &mut app);
