@@ -78,12 +78,21 @@ const LAST: &[&str] = &[
 /// Steps that a job also passes in between if its splits go idle and come back.
 pub const FACTS: &[&str] = &["log.before_fact", "log.after_fact"];
 
-/// Steps that a run only passes if the one before ended at another.
+/// Steps that a run only passes if the one before ended at another, and which passing of that: a
+/// claim of the lake is its first manifest, and has no files to move; the first checkpoints of a run
+/// may be written before anything is read, and then they are not ahead of the lake.
 const AFTER: &[(&str, Fate)] = &[
     ("lake.before_redo", Fate::Failpoint("lake.after_manifest", 2)),
     ("lake.redone", Fate::Failpoint("lake.after_manifest", 2)),
     ("lines.truncated", Fate::Failpoint("lines.after_append", 3)),
+    ("catch_up.opened", Fate::Failpoint("coordinator.checkpointed", 20)),
+    ("catch_up.sent", Fate::Failpoint("coordinator.checkpointed", 20)),
 ];
+
+/// What has to befall the run before, if one is to pass this step.
+pub fn before(step: &str) -> Option<&'static Fate> {
+    AFTER.iter().find(|(of, _)| *of == step).map(|(_, fate)| fate)
+}
 
 /// The steps that a job of this mode passes.
 pub fn failpoints(mode: Mode) -> Vec<&'static str> {
@@ -125,17 +134,16 @@ pub fn all_failpoints(
 ) -> Vec<Fates> {
     let asked = |name: &&'static str| only.is_empty() || only.contains(name);
     let names: Vec<_> = failpoints(mode).into_iter().filter(asked).collect();
-    let mut middle: Vec<Vec<Fate>> = vec![];
+    let mut middle: Vec<Fate> = vec![];
     for visit in 0..visits {
         for &name in names.iter().filter(|name| !FIRST.contains(name) && !LAST.contains(name)) {
-            let before = AFTER.iter().find(|(of, _)| *of == name).map(|(_, fate)| fate.clone());
             let nth = match visit {
                 0 => 1,
                 // What happens once in a start happens once.
-                _ if before.is_some() => 1,
+                _ if before(name).is_some() => 1,
                 _ => 1 + random.below(5) as u64,
             };
-            middle.push(before.into_iter().chain([at_step(name, nth)]).collect());
+            middle.push(at_step(name, nth));
         }
     }
     random.shuffle(&mut middle);
@@ -152,9 +160,9 @@ pub fn all_failpoints(
             return jobs;
         }
         while running.len() < runs
-            && let Some(group) = middle.next()
+            && let Some(fate) = middle.next()
         {
-            running.extend(group);
+            running.push(fate);
             if random.below(3) == 0 {
                 running.push(at_random(mode, random));
             }
@@ -196,11 +204,14 @@ pub fn idle_fates(mode: Mode, runs: usize, random: &mut Random) -> Fates {
     fates
 }
 
-/// Among the fates of a job, outages of the services.
+/// Among the fates of a job, outages of the services; not before steps of a first start, which would
+/// then not be the first.
 pub fn with_outages(mut fates: Fates, random: &mut Random) -> Fates {
+    let is_first = |fate: &&Fate| matches!(fate, Fate::Failpoint(at, _) if FIRST.contains(at));
+    let first = fates.running.iter().take_while(is_first).count();
     for server in [Server::Postgres, Server::Kafka] {
         let time = Duration::from_millis(3_000 + random.below(4_000) as u64);
-        let at = random.below(fates.running.len() as i64 + 1) as usize;
+        let at = first + random.below((fates.running.len() - first) as i64 + 1) as usize;
         fates.running.insert(at, Fate::Outage(server, time));
     }
     fates

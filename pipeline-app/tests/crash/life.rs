@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::app::{self, App, Ended};
-use super::fate::{Fate, Fates, Mode};
+use super::fate::{self, Fate, Fates, Mode};
 use super::input;
 use super::place::Place;
 use super::tables::finals_problem;
@@ -15,6 +15,10 @@ use crate::oracle::generate::Random;
 fn idle_timeout(mode: Mode) -> &'static str {
     if mode == Mode::Embedded { "100ms" } else { "200ms" }
 }
+
+/// How often a run is to reach a step that it has to reach: it may have had to wait for something
+/// else.
+const TRIES: u32 = 3;
 
 /// What a job is like.
 #[derive(Debug, Clone)]
@@ -108,21 +112,37 @@ impl Life<'_> {
         self.drain(tally)
     }
 
+    /// A run that ends before its time; with the run that has to be before it, and again if it was
+    /// to reach a step and has not. Each of them gets a part of the input: many a step is only passed
+    /// if there is something to commit.
     fn meet(
         &mut self,
         fate: &Fate,
         draining: bool,
-        shares: [f64; 2],
+        [from, to]: [f64; 2],
         tally: &mut Tally,
     ) -> Result<(), String> {
-        let before = tally.at_failpoints();
-        self.suffer(fate, draining, shares, tally)?;
-        match fate {
-            Fate::Failpoint(name, _) if self.plan.insists && tally.at_failpoints() == before => {
-                self.suffer(&Fate::Failpoint(name, 1), draining, [shares[1]; 2], tally)
+        let Fate::Failpoint(name, nth) = *fate else {
+            return self.suffer(fate, draining, [from, to], tally);
+        };
+        let before = fate::before(name);
+        let tries = if self.plan.insists { TRIES } else { 1 };
+        let runs = tries * if before.is_some() { 2 } else { 1 };
+        let mut parts = (0..runs)
+            .map(|i| [i, i + 1].map(|i| from + (to - from) * f64::from(i) / f64::from(runs)));
+        let mut part = || parts.next().unwrap_or([to; 2]);
+        for attempt in 0..tries {
+            if let Some(before) = before {
+                self.suffer(before, draining, part(), tally)?;
             }
-            _ => Ok(()),
+            let reached = tally.at_failpoints();
+            let nth = if attempt == 0 { nth } else { 1 };
+            self.suffer(&Fate::Failpoint(name, nth), draining, part(), tally)?;
+            if tally.at_failpoints() > reached {
+                break;
+            }
         }
+        Ok(())
     }
 
     /// For something that draws as often as it likes.
