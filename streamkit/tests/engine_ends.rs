@@ -98,6 +98,29 @@ fn d10_a_crash_while_closing_is_finished_by_the_next_run() {
     }
 }
 
+/// The last checkpoint of a closed job may be durable before the last commit of a sink is. Where that
+/// sink has a reader of its own, the start of the split's own reader says nothing about it.
+#[test]
+fn d10_a_closed_job_goes_on_for_a_sink_that_is_far_behind() {
+    let splits = vec![events((0..400).step_by(3), 0), events((0..350).step_by(5), 1_000)];
+    for far in [0, 10, u64::MAX] {
+        let (outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
+        let part = splits.iter().map(|s| s[..s.len() / 2].to_vec());
+        let job = everything(&outputs, ScriptedSource::splits(part));
+        run(job, config(InputEnd::KeepOpen, &checkpoints)).unwrap();
+        let before = outputs.raw.backup();
+        for missed_its_last_commit in [false, true, false] {
+            if missed_its_last_commit {
+                outputs.raw.restore(&before);
+            }
+            let job = everything(&outputs, ScriptedSource::splits(splits.clone()));
+            let config = config(InputEnd::Close, &checkpoints).catch_up_beyond(far);
+            run(job, config).unwrap();
+            outputs.check(&all_marks(&splits));
+        }
+    }
+}
+
 /// The job was closed, and killed before its last checkpoint: a restart reads what was on time again,
 /// and the floor of reopening must not make that late.
 #[test]

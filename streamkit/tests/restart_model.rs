@@ -231,6 +231,7 @@ fn check_rolled_back(splits: &[Vec<Event>], runs: Vec<(Plan, usize, u16)>, worke
                 let source = ScriptedSource::splits(splits.to_vec());
                 outputs.build(&job.source("events", source, strategy()));
                 let config = RunConfig::new().workers(workers).at_end(InputEnd::Close);
+                let config = config.catch_up_beyond(workers as u64 * 3);
                 run(job, config.checkpoints(checkpoints.clone())).unwrap();
                 outputs.check(&all_marks(splits));
                 steps.peek().map(|_| (0, 0b1_0101_0011))

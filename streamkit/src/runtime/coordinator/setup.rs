@@ -24,7 +24,7 @@ use crate::runtime::recovery::{
 };
 use crate::runtime::suspects;
 use crate::task::{
-    Gauges, GivenUpFor, GivenUps, Passage, Signal, SplitState, Tracked, Tracker, Worker,
+    Gauges, GivenUpFor, GivenUps, Passage, Signal, SplitPlan, SplitState, Tracked, Tracker, Worker,
     WorkerShared, WorkerStatus,
 };
 use crate::time::Timestamp;
@@ -75,8 +75,9 @@ impl Coordinator {
                 .map(|s| s.plan.split.id.to_string())
                 .collect();
             if more.is_empty() {
-                let read = splits.iter().all(|s| s.plan.end.is_some_and(|e| s.plan.from.next >= e));
-                if read && lowest_w(&plan.sinks, &found.progress) >= closed {
+                let sinks = position_sinks(&found);
+                let complete = splits.iter().all(|s| is_complete(&s.plan, &sinks));
+                if complete && lowest_w(&plan.sinks, &found.progress) >= closed {
                     tracing::info!(%job, "the input is closed and has no more: nothing to do");
                     return Ok(None);
                 }
@@ -350,6 +351,18 @@ fn position_sinks(found: &Found) -> Vec<Option<&BTreeMap<SplitId, Position>>> {
             _ => None,
         })
         .collect()
+}
+
+/// Whether the state and every one of these sinks have a split up to its end. The reader's start does
+/// not tell: a sink that is far behind has a reader of its own (rule D5).
+fn is_complete(plan: &SplitPlan, sinks: &[Option<&BTreeMap<SplitId, Position>>]) -> bool {
+    let Some(end) = plan.end else { return false };
+    let letters = plan.given_up_by.len();
+    let due = plan.given_up_by.iter().filter(|by| by.letter_at <= end).count() as u64;
+    let of_sinks = sinks.iter().map(|has| sink_position(&plan.split.id, plan.start, letters, *has));
+    of_sinks
+        .chain(std::iter::once(plan.restored))
+        .all(|at| at.next > end || (at.next == end && at.told >= due))
 }
 
 pub(super) fn append(found: &mut Found, fact: Fact) -> Result<()> {
