@@ -186,6 +186,21 @@ pub(crate) fn plan_split(index: u32, facts: SplitFacts<'_>) -> SplitPlan {
     }
 }
 
+/// Whether the state and every one of these sinks have a split up to its end. The reader's start does
+/// not tell: a sink that is far behind has a reader of its own (rule D5).
+pub(crate) fn is_complete(
+    plan: &SplitPlan,
+    sinks: &[Option<&BTreeMap<SplitId, Position>>],
+) -> bool {
+    let Some(end) = plan.end else { return false };
+    let letters = plan.given_up_by.len();
+    let due = plan.given_up_by.iter().filter(|by| by.letter_at <= end).count() as u64;
+    let of_sinks = sinks.iter().map(|has| sink_position(&plan.split.id, plan.start, letters, *has));
+    of_sinks
+        .chain(std::iter::once(plan.restored))
+        .all(|at| at.next > end || (at.next == end && at.told >= due))
+}
+
 /// Rule D10: the last watermark of an input that is being closed, or none if everything has fired.
 /// `closed`: it was closed before a crash, and is finished with the same one.
 pub(crate) fn closes_at(
@@ -357,6 +372,44 @@ mod tests {
         };
         assert_eq!(plan(30), (position(20), vec![50, 70], position(50)));
         assert_eq!(plan(29), (position(50), vec![70], position(50)), "it has a reader of its own");
+    }
+
+    #[test]
+    fn d10_a_split_is_complete_when_every_sink_has_it_and_its_letters() {
+        let letter = GivenUpBy { letter_at: 50, ..GivenUpBy::new("users", 7, "boom", None) };
+        let entry = |told| SplitEntry {
+            split: split("a"),
+            position: Position { told, ..position(50) },
+            start: 0,
+            totals: Totals::default(),
+        };
+        let complete = |sink: Option<Position>, letters: &[GivenUpBy], told| {
+            let sink = sink.map(|at| BTreeMap::from([(SplitId::new("a"), at)]));
+            let (entry, sinks) = (entry(told), vec![sink.as_ref()]);
+            let facts = SplitFacts {
+                split: split("a"),
+                start: 0,
+                entry: Some(&entry),
+                sinks: sinks.clone(),
+                floors: vec![],
+                given_up: BTreeMap::new(),
+                given_up_by: letters.to_vec(),
+                suspects: &[],
+                end: Some(50),
+                near: 0,
+            };
+            is_complete(&plan_split(0, facts), &sinks)
+        };
+        assert!(complete(Some(position(50)), &[], 0));
+        assert!(!complete(Some(position(49)), &[], 0), "far behind, with a reader of its own");
+        assert!(!complete(None, &[], 0), "it has nothing");
+        let told = Some(Position { told: 1, ..position(50) });
+        assert!(complete(told, std::slice::from_ref(&letter), 1));
+        assert!(
+            !complete(Some(position(50)), std::slice::from_ref(&letter), 1),
+            "it lacks the letter"
+        );
+        assert!(!complete(told, &[letter], 0), "the state is before the letter");
     }
 
     #[test]

@@ -16,6 +16,18 @@ pub(crate) fn cuts(from: u64, suspects: &[(u64, u64)], given_up_by: &[GivenUpBy]
     one_by_one.chain(alone).filter(|at| *at > from).collect()
 }
 
+/// Where the letter about a record that is given up comes. No sink has had anything of the split from
+/// there on, neither from its own reader, which is at `read`, nor before a restart that has that read
+/// again (`sent`); and a split's letters come in the order in which they were decided.
+pub(crate) fn letter_at(
+    read: Option<u64>,
+    sent: impl Iterator<Item = u64>,
+    before: &[GivenUpBy],
+) -> u64 {
+    let letters = before.iter().map(|by| by.letter_at);
+    read.into_iter().chain(sent).chain(letters).max().unwrap_or(0)
+}
+
 /// The facts without the suspicions that have not come true: the checkpoint has these records.
 pub(crate) fn without_cleared(mut facts: Vec<Fact>, checkpoint: &[SplitEntry]) -> Vec<Fact> {
     let reached: BTreeMap<&SplitId, u64> =
@@ -56,6 +68,16 @@ mod tests {
         assert_eq!(cuts(0, &[], &[by("users", 7, 20)]), [7, 8, 20]);
         assert_eq!(cuts(9, &[(3, 6)], &[by("users", 7, 20)]), [20]);
         assert_eq!(cuts(20, &[(3, 6)], &[by("users", 7, 20)]), [0; 0]);
+    }
+
+    #[test]
+    fn f85_a_letter_comes_where_nobody_has_been() {
+        let before = [by("users", 3, 12), by("users", 5, 10)];
+        let at = |read, sent: &[u64], before| letter_at(read, sent.iter().copied(), before);
+        assert_eq!(at(Some(7), &[5, 3], &[]), 7, "every sink is left out and caught up with");
+        assert_eq!(at(Some(4), &[2, 9], &[]), 9, "a sink had more before a restart");
+        assert_eq!(at(Some(4), &[9], &before), 12);
+        assert_eq!(at(None, &[], &[]), 0);
     }
 
     #[test]

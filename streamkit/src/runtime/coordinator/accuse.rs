@@ -8,6 +8,7 @@ use crate::checkpoint::Fact;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::SplitId;
 use crate::runtime::recovery::Facts;
+use crate::runtime::suspects::letter_at;
 use crate::task::Accusation;
 
 impl Coordinator {
@@ -72,20 +73,18 @@ impl Coordinator {
             at,
             reason: accusation.error.clone(),
             operator: Some(operator.to_string()),
-            letter_at: Some(self.furthest(run.split, split)),
+            letter_at: Some(self.letter_at(run.split, split)),
         })?;
         Ok(Some(format!(
             "record {records} is given up for {operator} from the next start on, and becomes a dead letter"
         )))
     }
 
-    /// No sink has had anything of the split from here on, and no letter comes later so far.
-    fn furthest(&self, index: u32, split: &SplitId) -> u64 {
+    fn letter_at(&self, index: u32, split: &SplitId) -> u64 {
         let read = self.tracker.position(index).map(|(_, next)| next);
         let sent = self.sinks.iter().filter(|sink| !sink.fired);
         let sent = sent.filter_map(|sink| Some(sink.shared.reach.position(index)?.next));
         let facts = Facts::of(&self.facts);
-        let letters = facts.given_up_by.get(split).into_iter().flatten().map(|by| by.letter_at);
-        read.into_iter().chain(sent).chain(letters).max().unwrap_or(0)
+        letter_at(read, sent, facts.given_up_by.get(split).map_or(&[], Vec::as_slice))
     }
 }

@@ -20,11 +20,12 @@ use crate::record::{Place, Position, Split, SplitId, SplitList};
 use crate::runtime::config::{InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
 use crate::runtime::recovery::{
-    Facts, PlannedSplit, SplitFacts, plan_split, refuse_closed, reopening, sink_position,
+    Facts, PlannedSplit, SplitFacts, is_complete, plan_split, refuse_closed, reopening,
+    sink_position,
 };
 use crate::runtime::suspects;
 use crate::task::{
-    Gauges, GivenUpFor, GivenUps, Passage, Signal, SplitPlan, SplitState, Tracked, Tracker, Worker,
+    Gauges, GivenUpFor, GivenUps, Passage, Signal, SplitState, Tracked, Tracker, Worker,
     WorkerShared, WorkerStatus,
 };
 use crate::time::Timestamp;
@@ -351,18 +352,6 @@ fn position_sinks(found: &Found) -> Vec<Option<&BTreeMap<SplitId, Position>>> {
             _ => None,
         })
         .collect()
-}
-
-/// Whether the state and every one of these sinks have a split up to its end. The reader's start does
-/// not tell: a sink that is far behind has a reader of its own (rule D5).
-fn is_complete(plan: &SplitPlan, sinks: &[Option<&BTreeMap<SplitId, Position>>]) -> bool {
-    let Some(end) = plan.end else { return false };
-    let letters = plan.given_up_by.len();
-    let due = plan.given_up_by.iter().filter(|by| by.letter_at <= end).count() as u64;
-    let of_sinks = sinks.iter().map(|has| sink_position(&plan.split.id, plan.start, letters, *has));
-    of_sinks
-        .chain(std::iter::once(plan.restored))
-        .all(|at| at.next > end || (at.next == end && at.told >= due))
 }
 
 pub(super) fn append(found: &mut Found, fact: Fact) -> Result<()> {
