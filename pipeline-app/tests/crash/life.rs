@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::app::{self, App, Ended};
-use super::fate::{self, Fate, Fates, Mode};
+use super::fate::{self, Ending, Fate, Fates, Mode};
 use super::input;
 use super::place::Place;
 use super::tables::finals_problem;
@@ -122,10 +122,11 @@ impl Life<'_> {
         [from, to]: [f64; 2],
         tally: &mut Tally,
     ) -> Result<(), String> {
-        let Fate::Failpoint(name, nth) = *fate else {
-            return self.suffer(fate, draining, [from, to], tally);
+        let (before, again) = match *fate {
+            Fate::Failpoint(name, _) => (fate::before(name), Fate::Failpoint(name, 1)),
+            Fate::Compaction(_, Ending::At(_)) => (None, fate.clone()),
+            _ => return self.suffer(fate, draining, [from, to], tally),
         };
-        let before = fate::before(name);
         let tries = if self.plan.insists { TRIES } else { 1 };
         let runs = tries * if before.is_some() { 2 } else { 1 };
         let mut parts = (0..runs)
@@ -136,8 +137,8 @@ impl Life<'_> {
                 self.suffer(before, draining, part(), tally)?;
             }
             let reached = tally.at_failpoints();
-            let nth = if attempt == 0 { nth } else { 1 };
-            self.suffer(&Fate::Failpoint(name, nth), draining, part(), tally)?;
+            let fate = if attempt == 0 { fate } else { &again };
+            self.suffer(fate, draining, part(), tally)?;
             if tally.at_failpoints() > reached {
                 break;
             }
