@@ -37,6 +37,8 @@ pub(crate) struct SinkTask<T> {
     /// When the first row and the first progress without a row came after the last commit.
     rows_since: Option<Duration>,
     news_since: Option<Duration>,
+    /// How long the last commit took.
+    took: Duration,
 
     /// Results whose fire time W has not reached: a transaction holds none of them (rule D2).
     held: Vec<Batch<T>>,
@@ -64,6 +66,13 @@ fn jittered(pause: Duration) -> Duration {
     // The standard library seeds these from the system's random numbers.
     let random = RandomState::new().build_hasher().finish() >> 32;
     pause / 2 + (pause / 2).mul_f64(random as f64 / f64::from(u32::MAX))
+}
+
+/// How long rows wait for a commit. While more is at hand, a commit waits until it is a fifth of the
+/// work at most, so that a backlog is not spent on waiting for commits; but not much longer than a
+/// second.
+fn longest_wait(within: Duration, last_commit: Duration, more: bool) -> Duration {
+    if more { within.max((last_commit * 4).min(seconds(1))) } else { within }
 }
 
 impl<T: Data> SinkTask<T> {
@@ -102,6 +111,7 @@ impl<T: Data> SinkTask<T> {
             pending_rows: 0,
             rows_since: None,
             news_since: None,
+            took: Duration::ZERO,
             held: vec![],
             running: vec![],
             ticking: None,
@@ -270,12 +280,17 @@ impl<T: Data> SinkTask<T> {
         let now = self.clock.elapsed();
         let over =
             |since: Option<Duration>, within| since.is_some_and(|since| now >= since + within);
-        if self.rows_since.is_some() && self.options.commit_within.is_zero() {
-            return self.receiver.is_empty() || self.writer.is_full();
+        if self.rows_since.is_none() {
+            return over(self.news_since, self.options.note_within);
         }
-        (self.rows_since.is_some() && self.writer.is_full())
-            || over(self.rows_since, self.commit_within())
-            || (self.rows_since.is_none() && over(self.news_since, self.options.note_within))
+        if self.writer.is_full() {
+            return true;
+        }
+        let more = !self.receiver.is_empty();
+        if self.options.commit_within.is_zero() {
+            return !more;
+        }
+        over(self.rows_since, longest_wait(self.commit_within(), self.took, more))
     }
 
     /// What the target has after the commit.
@@ -329,7 +344,8 @@ impl<T: Data> SinkTask<T> {
         self.rows_since = None;
         self.news_since = None;
         self.shared.acked.store(self.w.as_micros(), Ordering::Release);
-        self.report(Some(self.clock.elapsed().saturating_sub(start)));
+        self.took = self.clock.elapsed().saturating_sub(start);
+        self.report(Some(self.took));
         Ok(())
     }
 
@@ -419,6 +435,16 @@ impl<T: Data> SinkTask<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_wait_longer_only_while_more_is_at_hand_and_commits_are_slow() {
+        let (within, slow) = (millis(50), millis(100));
+        assert_eq!(longest_wait(within, slow, false), within);
+        assert_eq!(longest_wait(within, slow, true), millis(400));
+        assert_eq!(longest_wait(within, millis(5), true), within);
+        assert_eq!(longest_wait(within, seconds(9), true), seconds(1));
+        assert_eq!(longest_wait(seconds(300), slow, true), seconds(300));
+    }
 
     #[test]
     fn f61_pauses_differ_and_are_never_longer_than_said() {
