@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::combine::Partial;
 use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus};
+use super::pane_list::PaneList;
 use super::results::{Acks, Results, restore_entries};
 use super::window::{ordered, unordered};
 use crate::data::Data;
@@ -24,7 +25,7 @@ use crate::window::{Lateness, Panes};
 pub(crate) struct DistinctKeys {
     panes: Panes,
     worker: u32,
-    state: BTreeMap<i64, Pane>,
+    state: PaneList<Pane>,
     /// Window end → keys.
     counts: BTreeMap<i64, u64>,
     /// Keys that are late for some windows of a pane: (pane, first window end), by slot (rule T4).
@@ -51,7 +52,7 @@ impl DistinctKeys {
         Self {
             panes,
             worker: u32::try_from(worker).unwrap_or(u32::MAX),
-            state: BTreeMap::new(),
+            state: PaneList::default(),
             counts: BTreeMap::new(),
             exceptions: HashMap::new(),
             exceptions_new: vec![],
@@ -61,17 +62,19 @@ impl DistinctKeys {
         }
     }
 
-    /// Whether the window that ends at `end` has the key already, by another pane than `except`.
-    fn has(&self, slot: u32, end: i64, except: i64) -> bool {
+    /// The panes that a window which reads the pane at `start` may read, and which have the key.
+    fn neighbours(&self, slot: u32, start: i64) -> impl Iterator<Item = i64> {
+        let (from, to) = self.panes.neighbours(start);
+        let panes = self.state.range(from, to);
+        panes.filter(move |(_, pane)| pane.present.contains(slot)).map(|(at, _)| at)
+    }
+
+    /// Whether the window that ends at `end` has the key by an exception.
+    fn has_exception(&self, slot: u32, end: i64) -> bool {
         let start = self.panes.window(end).start.as_micros();
-        let in_pane = self
-            .state
-            .range(start..end)
-            .any(|(&at, pane)| at != except && pane.present.contains(slot));
-        in_pane
-            || self.exceptions.get(&slot).is_some_and(|list| {
-                list.iter().any(|&(pane, first)| (start..end).contains(&pane) && first <= end)
-            })
+        self.exceptions.get(&slot).is_some_and(|list| {
+            list.iter().any(|&(pane, first)| (start..end).contains(&pane) && first <= end)
+        })
     }
 
     /// Whether the window has not fired, nor started before the operator began.
@@ -79,34 +82,44 @@ impl DistinctKeys {
         self.panes.fire_time(end) > self.results.fired()
     }
 
-    /// The first record of a key in a pane.
-    fn appear(&mut self, slot: u32, start: i64) {
-        for end in self.panes.ends(start) {
-            if self.is_open(end) && !self.has(slot, end, start) {
+    /// Counts the key in each window of the pane, from `first_end` on, that has not got it yet.
+    /// Before the pane itself gets it.
+    fn appear(&mut self, slot: u32, pane: i64, first_end: i64) {
+        // The nearest on either side decide: a window has all panes between two of its own.
+        let (mut before, mut after) = (i64::MIN, i64::MAX);
+        for at in self.neighbours(slot, pane) {
+            match at <= pane {
+                true => before = at,
+                false => after = after.min(at),
+            }
+        }
+        for end in self.panes.ends(pane).filter(|end| *end >= first_end) {
+            let has = before >= self.panes.window(end).start.as_micros() || after < end;
+            let counted = has || !self.is_open(end) || self.has_exception(slot, end);
+            if !counted {
                 *self.counts.entry(end).or_default() += 1;
             }
         }
     }
 
+    /// A record of the key that is late for the windows that end before `first_end`.
     fn add_exception(&mut self, slot: u32, pane: i64, first_end: i64) {
         let list = self.exceptions.get(&slot);
         if list.is_some_and(|list| list.contains(&(pane, first_end))) {
             return;
         }
-        for end in self.panes.ends(pane).filter(|end| *end >= first_end) {
-            // No pane is excepted: the key may be in this very pane by an earlier record.
-            if self.is_open(end) && !self.has(slot, end, i64::MIN) {
-                *self.counts.entry(end).or_default() += 1;
-            }
-        }
+        self.appear(slot, pane, first_end);
         self.exceptions.entry(slot).or_default().push((pane, first_end));
     }
 
+    /// A record of the key that is late for none of its windows.
+    #[inline]
     fn present(&mut self, slot: u32, start: i64) {
-        let pane = self.state.entry(start).or_default();
-        if pane.present.insert(slot) {
+        if !self.state.at(start).present.contains(slot) {
+            self.appear(slot, start, i64::MIN);
+            let pane = self.state.at(start);
+            pane.present.insert(slot);
             pane.slots.push(slot);
-            self.appear(slot, start);
         }
     }
 
@@ -126,36 +139,18 @@ impl DistinctKeys {
 
 impl<T: Data> KeyedOperator<T> for DistinctKeys {
     fn on_batch(&mut self, rows: &KeyedRows<'_, T>, _: &KeyTable, _: &mut Cx) -> Result<()> {
-        let mut current: (i64, Pane) = (i64::MIN, Pane::default());
         rows.each(|i, lateness| {
             let slot = rows.slots[i];
             self.results.count(rows.hashes[i]);
             let start = self.panes.pane_of(rows.batch.time(rows.rows[i]));
-            if let Lateness::From(end) = lateness {
-                self.exceptions_new.push((slot, start, end.as_micros()));
-                // Exceptions read all panes, so the one that is held must be in its place.
-                if current.0 != i64::MIN {
-                    let (at, pane) = std::mem::replace(&mut current, (i64::MIN, Pane::default()));
-                    self.state.insert(at, pane);
+            match lateness {
+                Lateness::From(end) => {
+                    self.exceptions_new.push((slot, start, end.as_micros()));
+                    self.add_exception(slot, start, end.as_micros());
                 }
-                self.add_exception(slot, start, end.as_micros());
-                return;
-            }
-            if current.0 != start {
-                let pane = self.state.remove(&start).unwrap_or_default();
-                let (at, old) = std::mem::replace(&mut current, (start, pane));
-                if at != i64::MIN {
-                    self.state.insert(at, old);
-                }
-            }
-            if current.1.present.insert(slot) {
-                current.1.slots.push(slot);
-                self.appear(slot, start);
+                _ => self.present(slot, start),
             }
         });
-        if current.0 != i64::MIN {
-            self.state.insert(current.0, current.1);
-        }
         Ok(())
     }
 
@@ -171,10 +166,10 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
             self.next.batch(self.batch(due.into_iter(), Kind::Final), cx)?;
         }
         let reached = watermark.as_micros().saturating_sub(self.panes.fire_time(0).as_micros());
-        while let Some((&pane, _)) = self.state.first_key_value()
+        while let Some((pane, _)) = self.state.first()
             && self.panes.last_end(pane) <= reached
         {
-            self.state.remove(&pane);
+            self.state.pop_first();
             self.dropped.push(pane);
         }
         if !self.exceptions.is_empty() {
@@ -211,7 +206,7 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
             out.delete_prefix(&[&[PRESENT][..], &ordered(pane)].concat());
             out.delete_prefix(&[&[EXCEPTION][..], &ordered(pane)].concat());
         }
-        for (&start, pane) in &mut self.state {
+        for (start, pane) in self.state.iter_mut() {
             let from = if since == Since::Beginning { 0 } else { pane.frozen };
             for &slot in &pane.slots[from..] {
                 let key = [&[PRESENT][..], &ordered(start), keys.key(slot)];
@@ -251,7 +246,7 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
         exceptions.into_iter().for_each(|(slot, pane, end)| self.add_exception(slot, pane, end));
         let fired = self.results.fired();
         self.counts.retain(|&end, _| self.panes.fire_time(end) > fired);
-        self.state.values_mut().for_each(|pane| pane.frozen = pane.slots.len());
+        self.state.iter_mut().for_each(|(_, pane)| pane.frozen = pane.slots.len());
         Ok(())
     }
 
@@ -260,7 +255,7 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
     }
 
     fn alive(&self, slots: &mut BitSet) {
-        for pane in self.state.values() {
+        for (_, pane) in self.state.iter() {
             pane.slots.iter().for_each(|&slot| {
                 slots.insert(slot);
             });

@@ -13,6 +13,8 @@ mod flat_map;
 mod inspect;
 mod keyed;
 mod map;
+mod pane_list;
+mod pending;
 mod process;
 mod results;
 mod session;

@@ -3,21 +3,29 @@
 //! is decided must wait for the watermark.
 //!
 //! Each key has at most one *open* session, of events before the watermark, and *unsettled* events
-//! at or after it. As the watermark passes, unsettled events are applied in the order (time, start
-//! < other < end). A timer per key tells when something may fire at the earliest; it is only ever
-//! early, and then set again.
+//! at or after it, or not long before. What the watermark has passed is applied in the order (time,
+//! start < other < end): when the next event of the key comes, or its timer. The timer tells when
+//! something may fire at the earliest; it is only ever early, and then set again.
+//!
+//! ```text
+//! keys     slot → open session, first unsettled event     one entry a key, no allocation
+//! events   lists through one vector                       as long as the delay lasts, few a key
+//! ```
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
+use super::pending::{NONE, Pending};
 use super::results::{Acks, Results, restore_entries};
 use crate::data::{Data, Key};
 use crate::error::Result;
 use crate::flow::{Control, Cx, Link};
 use crate::record::{BatchBuilder, Kind};
-use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter, Timers, decode};
+use crate::state::{
+    AHEAD, BitSet, KeyTable, Since, StateReader, StateWriter, Timers, decode, prefetch,
+};
 use crate::time::Timestamp;
 use crate::window::{Aggregator, Session, SessionResult};
 
@@ -26,18 +34,30 @@ pub(crate) struct Sessions<K: Key + ?Sized, T, A: Aggregator<T>> {
     rule: Session<T>,
     aggregator: Arc<A>,
     keys: Vec<KeyState<A::Accumulator>>,
+    pending: Pending<Event<A::Accumulator>>,
     timers: Timers,
     /// Slots with state, and slots changed since the last checkpoint.
     live: BitSet,
     dirty: BitSet,
     results: Results<(Timestamp, Timestamp, A::Accumulator)>,
     open: u64,
+    /// All timers up to here have come, in this process: what was restored may be behind what its
+    /// neighbours have fired.
+    passed: Timestamp,
     next: Box<dyn Link<SessionResult<K::Owned, A::Output>>>,
 }
 
 /// What a key has.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 struct KeyState<S> {
+    open: Option<Open<S>>,
+    /// The list of its unsettled events.
+    unsettled: u32,
+}
+
+/// The same as a checkpoint holds it.
+#[derive(Serialize, Deserialize)]
+struct Stored<S> {
     open: Option<Open<S>>,
     unsettled: Vec<Event<S>>,
 }
@@ -70,13 +90,13 @@ const KEY: u8 = b'K';
 
 impl<S> Default for KeyState<S> {
     fn default() -> Self {
-        Self { open: None, unsettled: vec![] }
+        Self { open: None, unsettled: NONE }
     }
 }
 
 impl<S> KeyState<S> {
     fn is_empty(&self) -> bool {
-        self.open.is_none() && self.unsettled.is_empty()
+        self.open.is_none() && self.unsettled == NONE
     }
 }
 
@@ -91,11 +111,13 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
             rule,
             aggregator,
             keys: vec![],
+            pending: Pending::default(),
             timers: Timers::default(),
             live: BitSet::default(),
             dirty: BitSet::default(),
             results: Results::new(acks),
             open: 0,
+            passed: Timestamp::MIN,
             next,
         }
     }
@@ -122,11 +144,9 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
         open.last.saturating_add(self.rule.gap).min(open.start.saturating_add(self.rule.max))
     }
 
-    /// Applies what is before `until` and fires what ends by then; sets the timer again.
-    fn advance(&mut self, slot: u32, until: Timestamp) {
-        let mut state = std::mem::take(&mut self.keys[slot as usize]);
-        let settled = state.unsettled.partition_point(|event| event.time < until);
-        for event in state.unsettled.drain(..settled) {
+    /// Applies what is before `until`.
+    fn settle(&mut self, slot: u32, state: &mut KeyState<A::Accumulator>, until: Timestamp) {
+        while let Some(event) = self.pending.pop_if(&mut state.unsettled, |e| e.time < until) {
             let Event { time, role, accumulator } = event;
             if let Some(open) = &mut state.open {
                 let close = self.close_time(open);
@@ -147,9 +167,16 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
                 self.close(slot, &mut state.open, time.next());
             }
         }
+    }
+
+    /// Applies what is before `until` and fires what ends by then; sets the timer again.
+    fn advance(&mut self, slot: u32, until: Timestamp) {
+        let mut state = std::mem::take(&mut self.keys[slot as usize]);
+        self.settle(slot, &mut state, until);
         if let Some(open) = &state.open {
             let close = self.close_time(open);
-            if close <= until && state.unsettled.first().is_none_or(|event| event.time >= close) {
+            let next = self.pending.first(state.unsettled);
+            if close <= until && next.is_none_or(|event| event.time >= close) {
                 self.close(slot, &mut state.open, close);
             }
         }
@@ -161,13 +188,45 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
             if let Some(open) = &state.open {
                 due = self.close_time(open);
             }
-            for event in &state.unsettled {
+            for event in self.pending.iter(state.unsettled) {
                 due = due.min(self.earliest(event.time, event.role));
             }
             // Strictly later than this visit, or the same visit would come again.
             self.timers.at_latest(slot, due.max(until.next()));
         }
         self.keys[slot as usize] = state;
+    }
+
+    /// An event that the watermark has not passed.
+    #[inline]
+    fn add(&mut self, slot: u32, time: Timestamp, role: Role, record: &T) {
+        let passed = self.passed;
+        let unsettled = self.keys[slot as usize].unsettled;
+        if self.pending.first(unsettled).is_some_and(|event| event.time < passed) {
+            // Only these: whatever they end has fired, for a timer was set for it.
+            let mut state = std::mem::take(&mut self.keys[slot as usize]);
+            self.settle(slot, &mut state, passed);
+            self.keys[slot as usize] = state;
+        }
+        let state = &mut self.keys[slot as usize];
+        // Several starts or ends of one instant count as one event.
+        let same = |e: &Event<_>| (e.time, e.role) == (time, role);
+        let less = |e: &Event<_>| (e.time, e.role) < (time, role);
+        let found = self.pending.find(state.unsettled, less, same);
+        match found {
+            Ok(event) => self.aggregator.add(&mut event.accumulator, record),
+            Err(place) => {
+                let mut accumulator = self.aggregator.create();
+                self.aggregator.add(&mut accumulator, record);
+                // A timer for an earlier event, or for the open session, is early enough.
+                let timed = state.open.is_some() || !place.is_first();
+                self.pending.insert(&mut state.unsettled, place, Event { time, role, accumulator });
+                if !timed || role != Role::Other {
+                    let due = self.earliest(time, role);
+                    self.timers.at_latest(slot, due);
+                }
+            }
+        }
     }
 
     fn close(&mut self, slot: u32, open: &mut Option<Open<A::Accumulator>>, fire_time: Timestamp) {
@@ -184,25 +243,17 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
             self.keys.resize_with(keys.slots(), KeyState::default);
         }
         rows.each(|i, _| {
+            if let Some(ahead) = rows.slots.get(i + AHEAD) {
+                prefetch(&self.keys, *ahead as usize);
+            }
+            if let Some(ahead) = rows.slots.get(i + AHEAD / 2) {
+                self.pending.prefetch(self.keys[*ahead as usize].unsettled);
+            }
             let (row, slot) = (rows.rows[i], rows.slots[i]);
             self.results.count(rows.hashes[i]);
             let (record, time) = (rows.batch.value(row), rows.batch.time(row));
             let role = self.role(record);
-            let due = self.earliest(time, role);
-            let unsettled = &mut self.keys[slot as usize].unsettled;
-            // Mostly the newest; several starts or ends of one instant count as one event.
-            let at = unsettled.partition_point(|e| (e.time, e.role) < (time, role));
-            match unsettled.get_mut(at) {
-                Some(event) if (event.time, event.role) == (time, role) => {
-                    self.aggregator.add(&mut event.accumulator, record);
-                }
-                _ => {
-                    let mut accumulator = self.aggregator.create();
-                    self.aggregator.add(&mut accumulator, record);
-                    unsettled.insert(at, Event { time, role, accumulator });
-                    self.timers.at_latest(slot, due);
-                }
-            }
+            self.add(slot, time, role, record);
             self.live.insert(slot);
             self.dirty.insert(slot);
         });
@@ -235,6 +286,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
             Some(time) => Ok(Fired::More(time)),
             None => {
                 self.results.set_fired(watermark);
+                self.passed = watermark;
                 Ok(Fired::Done)
             }
         }
@@ -260,7 +312,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
             .filter_map(|slot| {
                 let state = &self.keys[slot as usize];
                 let open = state.open.as_ref().map(|open| self.close_time(open));
-                let events = state.unsettled.iter().map(|event| match event.role {
+                let events = self.pending.iter(state.unsettled).map(|event| match event.role {
                     Role::End => event.time.next(),
                     _ => event.time.saturating_add(self.rule.gap.min(self.rule.max)),
                 });
@@ -276,7 +328,10 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
             let (group, key) = (keys.group(slot), [&[KEY][..], keys.key(slot)]);
             match &self.keys[slot as usize] {
                 state if state.is_empty() => out.delete(group, &key),
-                state => out.put(group, &key, state)?,
+                state => {
+                    let unsettled = self.pending.iter(state.unsettled).cloned().collect();
+                    out.put(group, &key, &Stored { open: state.open.clone(), unsettled })?;
+                }
             }
         }
         self.dirty.clear();
@@ -284,7 +339,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
     }
 
     fn restore(&mut self, from: &StateReader<'_>, keys: &mut KeyTable) -> Result<()> {
-        let mut states: Vec<(u32, KeyState<A::Accumulator>)> = vec![];
+        let mut states: Vec<(u32, Stored<A::Accumulator>)> = vec![];
         restore_entries(&mut self.results, from, keys, |key, value, keys| {
             if let [KEY, key @ ..] = key {
                 states.push((keys.restore(key), decode(value)?));
@@ -300,7 +355,8 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
             if let Some(due) = events.chain(open).min() {
                 self.timers.at_latest(slot, due);
             }
-            self.keys[slot as usize] = state;
+            let unsettled = self.pending.list(state.unsettled);
+            self.keys[slot as usize] = KeyState { open: state.open, unsettled };
         }
         Ok(())
     }

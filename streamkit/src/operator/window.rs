@@ -9,10 +9,10 @@
 //! read: another split may be behind, so that they are open. It goes to the pane's *exceptions*
 //! with the first window end that may read it (rule T4).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
+use super::pane_list::PaneList;
 use super::results::{Acks, Results, restore_entries};
 use crate::data::{Data, Key};
 use crate::error::Result;
@@ -26,7 +26,7 @@ use crate::window::{Aggregator, Lateness, Panes, Windowed};
 pub(crate) struct WindowAggregate<K: Key + ?Sized, T, A: Aggregator<T>> {
     panes: Panes,
     aggregator: Arc<A>,
-    state: BTreeMap<i64, Pane<A::Accumulator>>,
+    state: PaneList<Pane<A::Accumulator>>,
     results: Results<(i64, A::Accumulator)>,
     /// Panes dropped since the last checkpoint.
     dropped: Vec<i64>,
@@ -109,7 +109,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
         Self {
             panes,
             aggregator,
-            state: BTreeMap::new(),
+            state: PaneList::default(),
             results: Results::new(acks),
             dropped: vec![],
             merge: Merge::default(),
@@ -119,7 +119,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
 
     /// The first window end whose window has something in it and which has not fired.
     fn next_end(&self) -> Option<i64> {
-        let (&pane, _) = self.state.first_key_value()?;
+        let (pane, _) = self.state.first()?;
         Some(self.panes.first_end(pane.max(self.fired_end())))
     }
 
@@ -149,7 +149,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
                 place => aggregator.merge(&mut out[place as usize - 1].1, from),
             }
         };
-        for pane in self.state.range(start..end).map(|(_, pane)| pane) {
+        for pane in self.state.range(start, end).map(|(_, pane)| pane) {
             for (slot, accumulator) in pane.slots.iter().zip(&pane.accumulators) {
                 add(&mut out, *slot, accumulator);
             }
@@ -161,7 +161,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
             index[*slot as usize] = 0;
         }
         if changed_only {
-            let changed: Vec<_> = self.state.range(start..end).map(|(_, pane)| pane).collect();
+            let changed: Vec<_> = self.state.range(start, end).map(|(_, pane)| pane).collect();
             out.retain(|(slot, _)| {
                 changed.iter().any(|pane| {
                     let place = pane.index.get(*slot as usize).copied().unwrap_or(0);
@@ -180,10 +180,10 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
             self.results.push(fire_time, slot, (end, accumulator));
         }
         self.results.set_fired(fire_time);
-        while let Some((&pane, _)) = self.state.first_key_value()
+        while let Some((pane, _)) = self.state.first()
             && self.panes.last_end(pane) <= end
         {
-            self.state.remove(&pane);
+            self.state.pop_first();
             self.dropped.push(pane);
         }
     }
@@ -207,7 +207,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
     fn open_ends(&self) -> Vec<i64> {
         let fired = self.fired_end();
         let mut ends: Vec<i64> =
-            self.state.keys().flat_map(|&pane| self.panes.ends(pane)).collect();
+            self.state.iter().flat_map(|(pane, _)| self.panes.ends(pane)).collect();
         ends.sort_unstable();
         ends.dedup();
         ends.retain(|end| *end > fired);
@@ -219,19 +219,10 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
     fn on_batch(&mut self, rows: &KeyedRows<'_, T>, keys: &KeyTable, _: &mut Cx) -> Result<()> {
         let Self { panes, aggregator, state, results, .. } = self;
         let slots = keys.slots();
-        // Neighbours are mostly in the same pane, so it is taken out of the map while they last.
-        let mut current: Option<(i64, Pane<A::Accumulator>)> = None;
         rows.each(|i, lateness| {
             let (row, slot) = (rows.rows[i], rows.slots[i]);
             results.count(rows.hashes[i]);
-            let start = panes.pane_of(rows.batch.time(row));
-            if current.as_ref().is_none_or(|(at, _)| *at != start) {
-                let pane = state.remove(&start).unwrap_or_default();
-                if let Some((at, old)) = current.replace((start, pane)) {
-                    state.insert(at, old);
-                }
-            }
-            let Some((_, pane)) = &mut current else { return };
+            let pane = state.at(panes.pane_of(rows.batch.time(row)));
             let record = rows.batch.value(row);
             match lateness {
                 Lateness::From(end) => {
@@ -240,9 +231,6 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
                 _ => aggregator.add(pane.at(slot, slots, || aggregator.create()), record),
             }
         });
-        if let Some((at, pane)) = current {
-            state.insert(at, pane);
-        }
         Ok(())
     }
 
@@ -281,7 +269,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
 
     fn tick(&mut self, keys: &KeyTable, cx: &mut Cx) -> Result<()> {
         let batch = self.running_values(keys);
-        self.state.values_mut().for_each(|pane| pane.ticked.clear());
+        self.state.iter_mut().for_each(|(_, pane)| pane.ticked.clear());
         if batch.is_empty() {
             return Ok(());
         }
@@ -306,7 +294,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
             out.delete_prefix(&[&[PANE][..], &ordered(pane)].concat());
             out.delete_prefix(&[&[EXCEPTION][..], &ordered(pane)].concat());
         }
-        for (&start, pane) in &mut self.state {
+        for (start, pane) in self.state.iter_mut() {
             let start = ordered(start);
             let put = |place: usize, out: &mut StateWriter| {
                 let slot = pane.slots[place];
@@ -337,14 +325,14 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
                 [PANE, rest @ ..] if rest.len() >= 8 => {
                     let (start, key) = rest.split_at(8);
                     let slot = keys.restore(key);
-                    let pane = state.entry(unordered(start)).or_default();
+                    let pane = state.at(unordered(start));
                     let accumulator = decode(value)?;
                     let slots = keys.slots();
                     *pane.at(slot, slots, || self.aggregator.create()) = accumulator;
                 }
                 [EXCEPTION, rest @ ..] if rest.len() >= 16 => {
                     let (slot, first_end) = (keys.restore(&rest[16..]), unordered(&rest[8..16]));
-                    let pane = state.entry(unordered(&rest[..8])).or_default();
+                    let pane = state.at(unordered(&rest[..8]));
                     let accumulator = decode(value)?;
                     pane.exceptions.push(Exception { slot, first_end, accumulator });
                 }
@@ -352,7 +340,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
             }
             Ok(())
         })?;
-        self.state.values_mut().for_each(|pane| pane.dirty.clear());
+        self.state.iter_mut().for_each(|(_, pane)| pane.dirty.clear());
         Ok(())
     }
 
@@ -361,7 +349,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
     }
 
     fn alive(&self, slots: &mut BitSet) {
-        for pane in self.state.values() {
+        for (_, pane) in self.state.iter() {
             pane.slots.iter().for_each(|&slot| {
                 slots.insert(slot);
             });

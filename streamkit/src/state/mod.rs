@@ -12,6 +12,7 @@
 mod bits;
 mod key_group;
 mod key_table;
+mod prefetch;
 mod snapshot;
 mod timers;
 
@@ -20,5 +21,6 @@ pub(crate) use key_group::KeyGroup;
 pub(crate) use key_group::worker_of;
 pub use key_group::{KEY_GROUPS, key_hash};
 pub(crate) use key_table::KeyTable;
+pub(crate) use prefetch::{AHEAD, prefetch};
 pub(crate) use snapshot::{Change, Entries, Since, StateReader, StateWriter, decode, encode};
 pub(crate) use timers::Timers;

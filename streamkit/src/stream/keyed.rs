@@ -111,9 +111,10 @@ impl<K: Key + ?Sized + 'static, T: Data> KeyedStream<K, T> {
         let lookup = move || -> Lookup<T> {
             let key = Arc::clone(&by);
             Box::new(move |batch, rows, hashes, keys, slots| {
-                for (row, hash) in rows.iter().zip(hashes) {
-                    slots.push(key(batch.value(*row)).with_bytes(|bytes| keys.slot(*hash, bytes)));
-                }
+                keys.expect(hashes);
+                slots.extend(rows.iter().zip(hashes).enumerate().map(|(at, (row, hash))| {
+                    key(batch.value(*row)).with_bytes(|bytes| keys.expected(at, *hash, bytes))
+                }));
             })
         };
         Self::new(stream, hash_by(key), lookup, location)
@@ -234,9 +235,10 @@ impl<K: Key + 'static, T: Data> KeyedStream<K, T> {
         let lookup = move || -> Lookup<T> {
             let key = Arc::clone(&by);
             Box::new(move |batch, rows, hashes, keys, slots| {
-                for (row, hash) in rows.iter().zip(hashes) {
-                    slots.push(key(batch.value(*row)).with_bytes(|bytes| keys.slot(*hash, bytes)));
-                }
+                keys.expect(hashes);
+                slots.extend(rows.iter().zip(hashes).enumerate().map(|(at, (row, hash))| {
+                    key(batch.value(*row)).with_bytes(|bytes| keys.expected(at, *hash, bytes))
+                }));
             })
         };
         Self::new(

@@ -147,9 +147,15 @@ impl<T: Data> Link<T> for Exchange<T> {
             return Ok(());
         }
         let workers = self.senders.len();
-        let mut rows: Vec<(Vec<u32>, Vec<u64>)> = vec![Default::default(); workers];
-        for row in batch.indices() {
-            let hash = (self.hash)(batch.value(row));
+        let hashes = batch.values().map(|value| (self.hash)(value));
+        if let [(sender, signal)] = &self.senders[..] {
+            let hashes = hashes.collect();
+            return send(sender, signal, Packet::Batch(KeyedBatch { batch, hashes, verdicts }), cx);
+        }
+        let room = batch.len().div_ceil(workers) + batch.len() / 8;
+        let mut rows: Vec<(Vec<u32>, Vec<u64>)> =
+            (0..workers).map(|_| (Vec::with_capacity(room), Vec::with_capacity(room))).collect();
+        for (row, hash) in batch.indices().zip(hashes) {
             let (rows, hashes) = &mut rows[worker_of(hash, workers)];
             rows.push(row);
             hashes.push(hash);

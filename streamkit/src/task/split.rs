@@ -147,9 +147,9 @@ impl<T> OpenSplit<T> {
     fn take(&mut self, next: u64, strategy: &WatermarkStrategy<T>) -> Taken<T> {
         let (plan, read) = (&self.plan, &mut self.batch);
         let upto = read.offsets.partition_point(|offset| *offset < next);
-        let items: Vec<T> = read.items.drain(..upto).collect();
-        let offsets: Vec<u64> = read.offsets.drain(..upto).collect();
-        let raws: Vec<RawRecord> = read.raws.drain(..upto.min(read.raws.len())).collect();
+        let items = take_first(&mut read.items, upto);
+        let offsets = take_first(&mut read.offsets, upto);
+        let raws = take_first(&mut read.raws, upto);
         let upto = read.rejected.partition_point(|(offset, _)| *offset < next);
         let mut letters: BTreeMap<u64, DeadLetter> = read.rejected.drain(..upto).collect();
         let (times, untimed) = event_times(strategy, &items);
@@ -230,6 +230,15 @@ impl<T> OpenSplit<T> {
             totals: self.plan.totals.clone(),
         }
     }
+}
+
+/// Takes the first `n`: mostly all of them, and then nothing is copied.
+fn take_first<T>(column: &mut Vec<T>, n: usize) -> Vec<T> {
+    if n >= column.len() {
+        let room = column.len();
+        return std::mem::replace(column, Vec::with_capacity(room));
+    }
+    column.drain(..n).collect()
 }
 
 /// The event time of each item; and the items that user code cannot read it from, with the panic of

@@ -191,6 +191,11 @@ impl Panes {
         })
     }
 
+    /// From the start of the first to the end of the last window that contains `time`.
+    pub(crate) fn neighbours(&self, time: i64) -> (i64, i64) {
+        (self.first_end(time).saturating_sub(self.size), self.last_end(time))
+    }
+
     /// The window that ends at `end`.
     pub(crate) fn window(&self, end: i64) -> Window {
         Window {
