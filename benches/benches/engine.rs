@@ -1,0 +1,87 @@
+//! The engine next to the loop by hand, on one thread of work, from structs and from JSON.
+//!
+//! `cargo bench --bench engine` prints, for each workload, nanoseconds and events per second of
+//! both, and how many times as fast as the loop the engine is: the median of rounds in which they
+//! take turns. `ROUNDS`, `EVENTS`, `USERS`, `PAGES` and `WORKERS` are read from the environment; a
+//! word on the command line chooses workloads.
+
+use std::time::Duration;
+
+use streamkit::connector::RawRecord;
+use streamkit::connector::memory::Memory;
+use streamkit_benches::Workload;
+use streamkit_benches::events::{Events, Size};
+use streamkit_benches::rounds::{Contender, Times, interleaved};
+use streamkit_benches::{engine, floor};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let size = Size::from_env();
+    let number = |name: &str, default: usize| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let (rounds, workers) = (number("ROUNDS", 5), number("WORKERS", 1));
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let events = Events::generate(size);
+    println!(
+        "{} events, {} users, {} pages, {workers} worker(s), {rounds} rounds",
+        size.events, size.users, size.pages
+    );
+    let structs = Memory::splits(deal(&events.structs, workers));
+    let raws: Vec<RawRecord> = events
+        .json
+        .iter()
+        .map(|json| RawRecord { value: Some(json.clone()), ..RawRecord::default() })
+        .collect();
+    let records = Memory::splits(deal(&raws, workers));
+    for workload in Workload::ALL {
+        let name = workload.name();
+        if !words.is_empty() && !words.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        let mut contenders = [
+            Contender {
+                name: "loop, structs",
+                run: Box::new(|| floor::structs(workload, &events.structs, size.users)),
+            },
+            Contender {
+                name: "engine, structs",
+                run: Box::new(|| engine::structs(workload, &structs, workers)),
+            },
+            Contender {
+                name: "loop, JSON",
+                run: Box::new(|| floor::json(workload, &events.json, size.users)),
+            },
+            Contender {
+                name: "engine, JSON",
+                run: Box::new(|| engine::json(workload, &records, workers)),
+            },
+        ];
+        let times = interleaved(&mut contenders, rounds);
+        println!("\n{name}");
+        for (i, of) in times.iter().enumerate() {
+            print(of, size.events, (i % 2 == 1).then(|| of.speed_to(&times[i - 1])));
+        }
+    }
+}
+
+/// One split for each worker. Lateness is a matter of splits, so with more than one the results are
+/// no longer those of the loop, unless no event is late.
+fn deal<T: Clone>(all: &[T], splits: usize) -> Vec<Vec<T>> {
+    (0..splits).map(|split| all.iter().skip(split).step_by(splits).cloned().collect()).collect()
+}
+
+fn print(times: &Times, events: usize, ratio: Option<f64>) {
+    let per_event = |time: Duration| time.as_secs_f64() * 1e9 / events as f64;
+    let median = per_event(times.median());
+    let best = times.rounds.iter().min().copied().unwrap_or_default();
+    print!(
+        "  {:<16} {median:>7.1} ns/event (best {:>6.1}) {:>7.2} M events/s",
+        times.name,
+        per_event(best),
+        1e3 / median
+    );
+    println!("{}", ratio.map(|r| format!("   {r:.2} x the loop")).unwrap_or_default());
+}
