@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::text::is_active;
+use crate::text::escape;
 
 /// A dead letter, and where it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,9 +100,7 @@ impl Letter {
 pub(super) fn escaped(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if is_active(c) { text.extend(c.escape_default()) } else { text.push(c) }
-        }
+        text.push_str(&escape(chunk.valid()));
         for byte in chunk.invalid() {
             text.push_str(&format!("\\x{byte:02x}"));
         }
@@ -114,6 +112,7 @@ pub(super) fn escaped(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::model::{self, Reason, Reject};
+    use crate::text::is_active;
 
     #[test]
     fn a_letter_is_read_back_as_it_was_written() {
