@@ -145,6 +145,9 @@ pub fn not_ready(job: &Snapshot, interval: Duration) -> Vec<String> {
     if job.state != JobState::Running {
         missing.push(format!("job: it is {}", word(job.state)));
     }
+    if let Some(trouble) = &job.trouble {
+        missing.push(format!("job: {trouble}"));
+    }
     for sink in &job.sinks {
         if let Some(trouble) = &sink.trouble {
             missing.push(format!("sink {}: {trouble}", sink.name));
@@ -178,8 +181,10 @@ mod tests {
             Sink { name: "enriched".into(), ..Sink::default() },
         ];
         job.state = JobState::Starting;
+        job.trouble = Some("no answer from Kafka".into());
         let expected = [
             "job: it is starting",
+            "job: no answer from Kafka",
             "sink lake: disk full",
             "checkpoint: none for 31 s, and there should be one every 30 s",
         ];

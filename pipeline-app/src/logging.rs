@@ -7,12 +7,15 @@
 //! | `LOG_FORMAT` | `pretty`, `json`, or `auto`: JSON unless a person reads it in a terminal |
 
 use anyhow::{Result, anyhow, bail};
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::Environment;
 use crate::status::screen::{self, LogWriter};
+use crate::text::escape;
 
 /// The forms of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +36,24 @@ pub fn init(environment: &Environment) -> Result<()> {
         Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
         Format::Pretty => {
             let colours = screen::is_terminal() && environment.get("NO_COLOR").is_none();
+            let lines = lines.fmt_fields(debug_fn(field));
             registry.with(lines.with_target(false).with_ansi(colours)).try_init()
         }
     }
     .map_err(|e| anyhow!("logging cannot be set up: {e}"))
+}
+
+/// A field of a line for people. Errors repeat texts from records: what would begin a new line or move
+/// the cursor is escaped.
+fn field(line: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
+    let value = escape(&format!("{value:?}"));
+    match field.name() {
+        // It comes first.
+        "message" => line.write_str(&value),
+        // Where in a library that uses the crate log.
+        name if name.starts_with("log.") => Ok(()),
+        name => write!(line, " {name}={value}"),
+    }
 }
 
 fn filter(environment: &Environment) -> Result<EnvFilter> {
@@ -61,7 +78,10 @@ fn format(environment: &Environment, terminal: bool) -> Result<Format> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::text::is_active;
 
     fn environment(name: &str, value: &str) -> Environment {
         Environment { dot_env: [(name.to_owned(), value.to_owned())].into(), ..Default::default() }
@@ -75,6 +95,39 @@ mod tests {
         assert_eq!(format(&environment("LOG_FORMAT", "pretty"), false).unwrap(), Format::Pretty);
         assert_eq!(format(&environment("LOG_FORMAT", "json"), true).unwrap(), Format::Json);
         assert!(format(&environment("LOG_FORMAT", "xml"), true).is_err());
+    }
+
+    /// Writes into a buffer.
+    #[derive(Debug, Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn f24_a_text_makes_no_line_of_the_log_and_moves_no_cursor() {
+        let text = "boom \u{1b}[2J\u{9b}1A\r\n\u{202e}2026 INFO all is well";
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+        let lines = lines.fmt_fields(debug_fn(field)).with_target(false).with_ansi(false);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            tracing::error!(error = %text, quoted = text, n = 7, "a record is given up");
+            tracing::warn!("{text}");
+        });
+        let log = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 2, "{log:?}");
+        assert!(!log.lines().any(|line| line.chars().any(is_active)), "{log:?}");
+        assert!(log.contains(" a record is given up error=boom \\u{1b}[2J"), "{log:?}");
+        assert!(log.contains(" n=7\n") && log.contains("\\r\\n\\u{202e}2026"), "{log:?}");
     }
 
     #[test]

@@ -182,6 +182,8 @@ fn sinks(text: &mut Text, job: &Snapshot) {
     for sink in &job.sinks {
         text.sample(&[("sink", &sink.name)], sink.last_commit.as_secs_f64());
     }
+    text.family("streamkit_job_troubled", "gauge", "1 if the job as a whole does not get on.");
+    text.sample(&[], u8::from(job.trouble.is_some()));
     text.family("streamkit_sink_troubled", "gauge", "1 if a sink does not get on.");
     for sink in &job.sinks {
         text.sample(&[("sink", &sink.name)], u8::from(sink.trouble.is_some()));

@@ -211,6 +211,7 @@ fn with_dead_letter<R>(letter: &DeadLetter, f: impl FnOnce(&model::DeadLetter<'_
     };
     f(&model::DeadLetter {
         reject: &reject,
+        operator: letter.operator.as_deref(),
         topic: &letter.topic,
         origin: &origin,
         value: letter.value.as_deref(),

@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub sinks: Vec<Sink>,
     /// The newest checkpoint.
     pub checkpoint: Option<Checkpoint>,
+    /// Why the job as a whole does not get on.
+    pub trouble: Option<String>,
     /// Workers that wait for room in a queue.
     pub back_pressured: usize,
     /// Workers.
@@ -222,6 +224,7 @@ impl From<JobProgress> for Snapshot {
                 duration: checkpoint.duration,
                 age: checkpoint.age,
             }),
+            trouble: progress.trouble,
             back_pressured: progress.back_pressured,
             workers: progress.workers,
             uptime: progress.uptime,

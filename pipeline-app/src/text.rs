@@ -32,6 +32,15 @@ pub(crate) fn is_active(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// A text as a terminal may show it: what would move the cursor, as an escape.
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_active(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    escaped
+}
+
 /// At most so many characters of a text, on one line; what is cut off is marked by an ellipsis.
 pub(crate) fn shorten(text: &str, width: usize) -> String {
     let clean: String = text.chars().map(|c| if is_active(c) { ' ' } else { c }).collect();

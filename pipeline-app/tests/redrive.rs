@@ -147,3 +147,47 @@ async fn f42_topics_that_were_created_again_are_other_topics() {
     kafka::delete_topics(&bootstrap, &[&format!("{}.progress", groups[1])]).await;
     kafka::delete(&bootstrap, &name).await;
 }
+
+/// What only one step has given up is not sent back: the others would count it twice (F85).
+#[tokio::test]
+async fn f85_what_all_other_steps_have_counted_is_refused() {
+    let Some((bootstrap, _)) = services() else { return };
+    let name = format!("redrive-given-up-{}", std::process::id());
+    let topic = Topic::create(&bootstrap, &name, 1).await;
+    topic.produce(0, &[InputRecord { value: Some(b"{".to_vec()), ..InputRecord::default() }]).await;
+    let group = format!("{name}-group");
+    let (server, input) = (bootstrap.clone(), name.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let command = async |args: &'static [&'static str]| {
+        let (path, server, input, group) =
+            (path.clone(), server.clone(), input.clone(), group.clone());
+        tokio::task::spawn_blocking(move || says(&path, &server, &input, &group, args))
+            .await
+            .unwrap()
+    };
+    command(&["--keep-open", "--outputs", "enriched", "--ui-bind", "off"]).await;
+    let headers = [
+        ("dlq.reason", "processing_error"),
+        ("dlq.error", "step active_users: boom"),
+        ("dlq.operator", "active_users"),
+        ("dlq.topic", &*name),
+        ("dlq.partition", "0"),
+        ("dlq.offset", "41"),
+    ];
+    kafka::send(&bootstrap, &format!("{name}.dlq"), &headers, b"given up").await;
+
+    let listed = command(&["dlq", "list"]).await;
+    assert!(listed.contains("given up by") && listed.contains("active_users"), "{listed}");
+    let said = command(&["dlq", "redrive", "--yes"]).await;
+    assert!(said.contains("1 sent"), "{said}");
+    let refused = format!("{name}/0@41 is not sent: all steps but active_users");
+    assert!(said.contains(&refused) && said.contains("1  processing_error: counted"), "{said}");
+    let said = command(&["dlq", "redrive", "--output", "-"]).await;
+    assert!(said.contains(&refused) && said.contains("1 written"), "{said}");
+    assert!(!said.contains("given up\n"), "{said}");
+    let back = kafka::read_all(&bootstrap, &name).await;
+    assert_eq!(back.iter().filter(|r| !r.header("redriven.from").is_empty()).count(), 1);
+    assert!(back.iter().all(|record| record.value.as_deref() != Some(b"given up")));
+    kafka::delete(&bootstrap, &name).await;
+}

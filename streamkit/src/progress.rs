@@ -40,6 +40,9 @@ pub struct JobProgress {
     pub sinks: Vec<SinkProgress>,
     /// The newest checkpoint.
     pub checkpoint: Option<CheckpointProgress>,
+    /// Why the job as a whole does not get on, if it does not: a source that does not answer at the
+    /// start, a fact that cannot be written. It is tried again.
+    pub trouble: Option<String>,
     /// Workers that wait for room in a queue.
     pub back_pressured: usize,
     /// Workers.

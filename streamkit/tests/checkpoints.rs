@@ -349,3 +349,50 @@ fn f69_a_full_disk_under_the_checkpoints_costs_checkpoints_only() {
         assert_eq!(sorted(folder.path(), name), sorted(straight.path(), name), "{name}");
     }
 }
+
+/// A fact waits for room, and with it what it decides: the floor of a split that appears, and then the
+/// ends of the input, before which no window is closed.
+#[test]
+fn f69_a_fact_that_a_full_disk_refuses_is_waited_for() {
+    let Some(disk) = Disk::mount("size=8m") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (there, end) = (Gate::new(), Gate::new());
+    let script = |split: &Vec<Event>| Script::new().emit(split.clone()).until(&end);
+    let source = || {
+        let [first, second] = &splits()[..] else { unreachable!() };
+        ScriptedSource::new([script(first)]).later(&there, [script(second)])
+    };
+    let checkpoints = Checkpoints::Directory(disk.path().to_owned());
+    let config = || {
+        // No checkpoint frees a page in between.
+        let config = config(folder.path()).at_end(InputEnd::Wait).checkpoint_interval(hours(1));
+        config.discover_every(Some(millis(1))).checkpoints(checkpoints.clone())
+    };
+    let waits =
+        |p: &streamkit::JobProgress| p.trouble.as_ref().is_some_and(|t| t.contains("cannot write"));
+    let running = Running::start(job(folder.path(), source()), config());
+    running.until("the first split", |p| p.read == 40);
+    let filler = disk.fill();
+    there.open();
+    running.until("a fact that cannot be written", waits);
+    assert_eq!(running.progress().splits.len(), 1, "read before the fact is durable");
+    fs::remove_file(filler).unwrap();
+    running.until("the second split", |p| p.read == 80 && p.trouble.is_none());
+    let rows = || fs::read_to_string(folder.path().join("tumbling.jsonl")).unwrap().lines().count();
+    let before = rows();
+
+    // Asked to stop, it does not wait any longer; the next start goes on.
+    let filler = disk.fill();
+    end.open();
+    running.until("another one", waits);
+    assert_eq!(rows(), before, "the last windows are closed before that is a fact");
+    assert!(running.stop().unwrap_err().to_string().contains("cannot write"));
+    let running = Running::start(job(folder.path(), source()), config());
+    running.until("the same one", waits);
+    fs::remove_file(filler).unwrap();
+    running.wait().unwrap();
+    assert!(rows() > before);
+    let mut raw = sorted(folder.path(), "raw");
+    raw.dedup();
+    assert_eq!(raw.len(), 80);
+}

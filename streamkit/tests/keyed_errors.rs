@@ -116,6 +116,7 @@ impl Outputs {
         assert_eq!(letters.len(), lacks.len(), "each once");
         for letter in letters {
             assert_eq!(letter.reason, "processing_error");
+            assert_eq!(letter.operator.as_deref(), Some("fragile"), "the others have it");
             assert!(
                 letter.error.contains("fragile") && letter.error.contains("boom"),
                 "{letter:?}"

@@ -1,5 +1,5 @@
 //! Sinks that are far behind or take nothing: the others go on, checkpoints are made, and in the end
-//! every sink has everything (rules D4, D5).
+//! every sink has everything (rules D4, D5). And sources that do not answer at the start.
 
 mod model;
 
@@ -163,6 +163,33 @@ fn f54_a_job_that_has_run_waits_for_a_target_that_is_down_at_its_start() {
     running.until("the sink to be tried again", waits);
     gate.open();
     let progress = running.wait().unwrap();
+    check_conservation(&progress);
+    outputs.check(&all_marks(&splits));
+}
+
+/// The same for a source.
+#[test]
+fn f27_a_job_that_has_run_waits_for_a_source_that_is_down_at_its_start() {
+    let (splits, outputs) = (splits(), Everything::new());
+    let (gate, checkpoints) = (Gate::new(), Checkpoints::shared());
+    let source = || ScriptedSource::splits(splits.clone());
+    let poisoned = Everything { poison: Some(1_000_500), ..outputs.clone() };
+    let running = Running::start(job(&poisoned, source()), config(&checkpoints));
+    assert!(running.wait().unwrap_err().to_string().contains("poisoned"));
+    let start = |outputs: &Everything, checkpoints: &Checkpoints| {
+        Running::start(job(outputs, source().down_until(&gate)), config(checkpoints))
+    };
+    let error = start(&Everything::new(), &Checkpoints::shared()).wait().unwrap_err();
+    assert!(error.is_retriable(), "a new job: {error}");
+    let waits = |p: &JobProgress| p.trouble.as_ref().is_some_and(|t| t.contains("is down"));
+    let running = start(&outputs, &checkpoints);
+    running.until("the source to be asked", waits);
+    assert!(running.stop().is_err(), "it could not even start");
+    let running = start(&outputs, &checkpoints);
+    running.until("the source to be asked again", waits);
+    gate.open();
+    let progress = running.wait().unwrap();
+    assert_eq!(progress.trouble, None);
     check_conservation(&progress);
     outputs.check(&all_marks(&splits));
 }

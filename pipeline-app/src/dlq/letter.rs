@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::text::is_active;
+use crate::text::escape;
 
 /// A dead letter, and where it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,9 +18,12 @@ pub(super) struct Letter {
     /// Empty if it is about the whole record.
     pub(super) field: String,
     pub(super) error: String,
+    /// The only step that lacks the record, if the others have had it; else empty.
+    pub(super) operator: String,
     /// Where the record was read.
     pub(super) topic: String,
     pub(super) source_partition: i32,
+    pub(super) source_offset: i64,
     /// The record's own timestamp as text; empty if it had none.
     pub(super) timestamp: String,
     pub(super) key: Option<Vec<u8>>,
@@ -31,6 +34,20 @@ impl Letter {
     /// Sorts the older before the newer.
     pub(super) fn age(&self) -> (String, i32, u64) {
         (self.timestamp.clone(), self.partition, self.offset)
+    }
+
+    /// Whether every step but one has had the record: if it came again, they would count it twice.
+    pub(super) fn is_counted(&self) -> bool {
+        !self.operator.is_empty()
+    }
+
+    /// Why such a record is not sent back.
+    pub(super) fn refusal(&self) -> String {
+        let Self { topic, source_partition, source_offset, operator, .. } = self;
+        let text = format!(
+            "{topic}/{source_partition}@{source_offset} is not sent: all steps but {operator} have counted it, and would count it twice"
+        );
+        escaped(text.as_bytes())
     }
 
     /// Milliseconds since 1970, if the record had a timestamp.
@@ -45,8 +62,11 @@ impl Letter {
             reason: String,
             field: Option<String>,
             error: String,
+            operator: Option<String>,
             topic: String,
             partition: i32,
+            #[serde(default)]
+            offset: i64,
             timestamp: Option<String>,
             key: Option<String>,
             key_base64: Option<String>,
@@ -65,8 +85,10 @@ impl Letter {
             reason: line.reason,
             field: line.field.unwrap_or_default(),
             error: line.error,
+            operator: line.operator.unwrap_or_default(),
             topic: line.topic,
             source_partition: line.partition,
+            source_offset: line.offset,
             timestamp: line.timestamp.unwrap_or_default(),
             key: bytes(line.key, line.key_base64)?,
             value: bytes(line.value, line.value_base64)?,
@@ -78,9 +100,7 @@ impl Letter {
 pub(super) fn escaped(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if is_active(c) { text.extend(c.escape_default()) } else { text.push(c) }
-        }
+        text.push_str(&escape(chunk.valid()));
         for byte in chunk.invalid() {
             text.push_str(&format!("\\x{byte:02x}"));
         }
@@ -92,6 +112,7 @@ pub(super) fn escaped(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::model::{self, Reason, Reject};
+    use crate::text::is_active;
 
     #[test]
     fn a_letter_is_read_back_as_it_was_written() {
@@ -104,14 +125,16 @@ mod tests {
             };
             let reject = Reject::record(Reason::BadUtf8, "the value is not UTF-8");
             let mut line = vec![];
-            let letter =
-                model::DeadLetter { reject: &reject, topic: "t", origin: &origin, value, app: "a" };
-            letter.write_line(&mut line);
+            let operator = Some("active_users");
+            let (topic, app) = ("t", "a");
+            model::DeadLetter { reject: &reject, operator, topic, origin: &origin, value, app }
+                .write_line(&mut line);
             let read = Letter::from_line(&line, 7).unwrap();
             assert_eq!(read.key.as_deref(), Some(&b"k\xff"[..]));
             assert_eq!(read.value.as_deref(), value);
             assert_eq!((read.offset, read.source_partition, &*read.topic), (7, 3, "t"));
             assert_eq!((&*read.reason, &*read.field), ("bad_utf8", ""));
+            assert_eq!((&*read.operator, read.source_offset), ("active_users", 42));
             assert_eq!(read.timestamp_millis(), Some(1_767_225_600_123));
         }
         let error = Letter::from_line(b"{\"a\":1}", 7).unwrap_err().to_string();
@@ -121,7 +144,7 @@ mod tests {
     #[test]
     fn fuzz_dead_letter() {
         let corpus = [
-            r#"{"reason":"bad_json","field":null,"error":"x","topic":"t","partition":3,"offset":4,"timestamp":"2026-01-01T00:00:00.000000Z","app":"a","key":"k","value":"{"}"#,
+            r#"{"reason":"bad_json","field":null,"error":"x","operator":"o","topic":"t","partition":3,"offset":4,"timestamp":"2026-01-01T00:00:00.000000Z","app":"a","key":"k","value":"{"}"#,
             r#"{"reason":"bad_utf8","field":"user_id","error":"\u001b","topic":"t","partition":-1,"timestamp":null,"key_base64":"/w==","value_base64":"//4="}"#,
         ];
         let corpus = corpus.map(|line| line.as_bytes().to_vec());
@@ -136,13 +159,14 @@ mod tests {
             let origin = model::Origin {
                 key: letter.key.clone().map(bytes::Bytes::from),
                 partition: letter.source_partition,
-                offset: 7,
+                offset: letter.source_offset,
                 timestamp_micros: letter.timestamp_millis().map(|t| t * 1_000),
             };
             let (value, topic) = (letter.value.as_deref(), &*letter.topic);
             let reject = Reject::record(reason, letter.error.clone());
-            let mut line = vec![];
-            model::DeadLetter { reject: &reject, topic, origin: &origin, value, app: "a" }
+            let operator = Some(&*letter.operator).filter(|operator| !operator.is_empty());
+            let (mut line, app) = (vec![], "a");
+            model::DeadLetter { reject: &reject, operator, topic, origin: &origin, value, app }
                 .write_line(&mut line);
             let again = Letter::from_line(&line, 7).unwrap();
             assert_eq!(again.timestamp_millis(), letter.timestamp_millis());

@@ -75,14 +75,23 @@ fn list(config: &Config, which: &DlqArgs, limit: usize) -> Result<()> {
         Ok(())
     })?;
     newest.make_contiguous().sort_by_key(Letter::age);
-    let mut table =
-        Table::new(["partition#", "offset#", "time", "reason", "field", "error", "value"]);
+    let mut table = Table::new([
+        "partition#",
+        "offset#",
+        "time",
+        "reason",
+        "given up by",
+        "field",
+        "error",
+        "value",
+    ]);
     for letter in newest.iter().rev() {
         table.push([
             letter.partition.to_string(),
             letter.offset.to_string(),
             letter.timestamp.clone(),
             letter.reason.clone(),
+            escaped(letter.operator.as_bytes()),
             letter.field.clone(),
             escaped(letter.error.as_bytes()),
             escaped(letter.value.as_deref().unwrap_or_default()),
@@ -107,9 +116,13 @@ fn redrive(config: &Config, args: &DlqRedriveArgs) -> Result<()> {
     let target = crate::run::target(config, kafka);
     let dlq_id = target.topic_id(&config.topics.dlq)?;
     let mut session = topic::Redrive::start(kafka, &config.topics, dlq_id)?;
-    let mut counts = Counts::default();
+    let (mut counts, mut refused) = (Counts::default(), Refused::default());
     read(config, &args.which, |letter| {
-        counts.add(&letter, session.verdict(&letter));
+        let verdict = session.verdict(&letter);
+        if verdict == Verdict::Counted {
+            refused.say(&letter);
+        }
+        counts.add(&letter, verdict);
         Ok(())
     })?;
     print(&counts.text(&config.topics.input));
@@ -127,10 +140,11 @@ fn redrive(config: &Config, args: &DlqRedriveArgs) -> Result<()> {
 
 /// Writes the values as lines, as they once came in.
 fn write(config: &Config, args: &DlqRedriveArgs, to: &Path) -> Result<()> {
-    let (mut written, mut left) = (0, 0);
+    let (mut written, mut left, mut refused) = (0, 0, Refused::default());
     let mut lines = |out: &mut dyn Write| {
         read(config, &args.which, |letter| {
             match letter.value.as_deref() {
+                _ if letter.is_counted() => refused.say(&letter),
                 // Without a value, or with a line break in it, it is no line.
                 Some(value) if !value.is_empty() && !value.contains(&b'\n') => {
                     out.write_all(value)?;
@@ -161,6 +175,23 @@ fn write(config: &Config, args: &DlqRedriveArgs, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Letters whose records must not come again.
+#[derive(Debug, Default)]
+struct Refused(usize);
+
+impl Refused {
+    /// Names the first ones.
+    fn say(&mut self, letter: &Letter) {
+        const ENOUGH: usize = 20;
+        self.0 += 1;
+        match self.0 {
+            n if n <= ENOUGH => eprintln!("{}", letter.refusal()),
+            n if n == ENOUGH + 1 => eprintln!("and more: dlq list names them (given up by)"),
+            _ => {}
+        }
+    }
+}
+
 /// What happens to a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
@@ -169,6 +200,8 @@ enum Verdict {
     Sent,
     /// It is of another topic.
     Foreign,
+    /// All steps but one have counted its record.
+    Counted,
     /// It is of a partition that the topic does not have any more.
     Homeless,
 }
@@ -191,6 +224,9 @@ impl Counts {
             let what = match verdict {
                 Verdict::Send => format!("to be sent to {input}"),
                 Verdict::Sent => "sent before".to_owned(),
+                Verdict::Counted => {
+                    "counted by all steps but one, and left where they are".to_owned()
+                }
                 Verdict::Foreign => "of another topic, and left where they are".to_owned(),
                 Verdict::Homeless => {
                     format!("of a partition that {input} does not have, and left where they are")

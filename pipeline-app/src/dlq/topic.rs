@@ -90,9 +90,11 @@ fn letter(message: &BorrowedMessage<'_>) -> Letter {
             "dlq.reason" => letter.reason = text,
             "dlq.field" => letter.field = text,
             "dlq.error" => letter.error = text,
+            "dlq.operator" => letter.operator = text,
             "dlq.topic" => letter.topic = text,
             "dlq.timestamp" => letter.timestamp = text,
             "dlq.partition" => letter.source_partition = text.parse().unwrap_or(-1),
+            "dlq.offset" => letter.source_offset = text.parse().unwrap_or(-1),
             _ => {}
         }
     }
@@ -207,6 +209,8 @@ impl Redrive {
             Verdict::Foreign
         } else if self.sent.get(&letter.partition).is_some_and(|s| s.contains(letter.offset)) {
             Verdict::Sent
+        } else if letter.is_counted() {
+            Verdict::Counted
         } else if !self.partitions.contains(&letter.source_partition) {
             Verdict::Homeless
         } else {

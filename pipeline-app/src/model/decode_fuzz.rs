@@ -150,8 +150,14 @@ fn check(value: &[u8]) -> &'static str {
             assert_eq!(actual, (reason, field), "{}: {}", shown(), reject.error);
             let origin = Origin::default();
             let (topic, app) = ("t", "a");
-            let letter =
-                DeadLetter { reject: &reject, topic, origin: &origin, value: Some(value), app };
+            let letter = DeadLetter {
+                reject: &reject,
+                operator: None,
+                topic,
+                origin: &origin,
+                value: Some(value),
+                app,
+            };
             let mut line = Vec::new();
             letter.write_line(&mut line);
             let line: serde_json::Value = serde_json::from_slice(&line).unwrap();

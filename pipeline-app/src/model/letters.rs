@@ -3,7 +3,8 @@
 //! In a topic such a record keeps its key and value, and headers say the rest as text:
 //!
 //! ```text
-//! dlq.reason  dlq.field  dlq.error  dlq.topic  dlq.partition  dlq.offset  dlq.timestamp  dlq.app
+//! dlq.reason  dlq.field  dlq.error  dlq.operator  dlq.topic  dlq.partition  dlq.offset  dlq.timestamp
+//! dlq.app
 //! late.aggregate  late.event_time  late.watermark  late.topic  late.partition  late.offset
 //! ```
 //!
@@ -11,6 +12,8 @@
 //! `value`. `partition` and `offset` are numbers there. A key or value that is not UTF-8 is in
 //! `key_base64` or `value_base64` instead (RFC 4648, with padding); one that the record does not
 //! have is `null`.
+//!
+//! `operator` is the step that has given the record up, if all others have counted it.
 //!
 //! Times are UTC with six digits. What does not apply, the field of a reason that concerns the
 //! whole record or the timestamp of a record without one, has no header, and is `null` in a line.
@@ -31,6 +34,8 @@ pub type Headers = Vec<(&'static str, Vec<u8>)>;
 pub struct DeadLetter<'a> {
     /// Why it is unusable.
     pub reject: &'a Reject,
+    /// The only step that lacks it, if the others have had it.
+    pub operator: Option<&'a str>,
     /// The topic, or the file, that it was read from.
     pub topic: &'a str,
     /// Where in the topic it was.
@@ -52,11 +57,12 @@ impl DeadLetter<'_> {
         write_line(self.entries(), self.origin, self.value, out);
     }
 
-    fn entries(&self) -> [Entry; 8] {
+    fn entries(&self) -> [Entry; 9] {
         [
             ("dlq.reason", Item::text(self.reject.reason.as_str())),
             ("dlq.field", self.reject.field.map_or(Item::Nothing, Item::text)),
             ("dlq.error", Item::text(&self.reject.error)),
+            ("dlq.operator", self.operator.map_or(Item::Nothing, Item::text)),
             ("dlq.topic", Item::text(self.topic)),
             ("dlq.partition", Item::Number(self.origin.partition.into())),
             ("dlq.offset", Item::Number(self.origin.offset)),
@@ -204,6 +210,7 @@ mod tests {
     fn a_dead_letter_with_a_field() {
         let letter = DeadLetter {
             reject: &Reject::field(Reason::EmptyField, Field::UserId, "is an empty string"),
+            operator: Some("active_users"),
             topic: "user_activity",
             origin: &origin(Some(b"k\"1"), Some(1_767_225_600_123_000)),
             value: Some(b"{\"user_id\":\"\"}\n"),
@@ -212,12 +219,12 @@ mod tests {
         assert_eq!(
             text(letter.headers()),
             "dlq.reason=empty_field|dlq.field=user_id|dlq.error=user_id is an empty string|\
-             dlq.topic=user_activity|dlq.partition=3|dlq.offset=42|\
+             dlq.operator=active_users|dlq.topic=user_activity|dlq.partition=3|dlq.offset=42|\
              dlq.timestamp=2026-01-01T00:00:00.123000Z|dlq.app=user-activity"
         );
         assert_eq!(
             line(|out| letter.write_line(out)),
-            r#"{"reason":"empty_field","field":"user_id","error":"user_id is an empty string","topic":"user_activity","partition":3,"offset":42,"timestamp":"2026-01-01T00:00:00.123000Z","app":"user-activity","key":"k\"1","value":"{\"user_id\":\"\"}\n"}"#
+            r#"{"reason":"empty_field","field":"user_id","error":"user_id is an empty string","operator":"active_users","topic":"user_activity","partition":3,"offset":42,"timestamp":"2026-01-01T00:00:00.123000Z","app":"user-activity","key":"k\"1","value":"{\"user_id\":\"\"}\n"}"#
         );
     }
 
@@ -225,6 +232,7 @@ mod tests {
     fn a_dead_letter_of_bytes() {
         let letter = DeadLetter {
             reject: &Reject::record(Reason::BadUtf8, "the value is not UTF-8"),
+            operator: None,
             topic: "t",
             origin: &origin(Some(b"\xff"), None),
             value: Some(b"\xff\xfe{"),
@@ -237,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             line(|out| letter.write_line(out)),
-            r#"{"reason":"bad_utf8","field":null,"error":"the value is not UTF-8","topic":"t","partition":3,"offset":42,"timestamp":null,"app":"a","key_base64":"/w==","value_base64":"//57"}"#
+            r#"{"reason":"bad_utf8","field":null,"error":"the value is not UTF-8","operator":null,"topic":"t","partition":3,"offset":42,"timestamp":null,"app":"a","key_base64":"/w==","value_base64":"//57"}"#
         );
     }
 
@@ -245,8 +253,14 @@ mod tests {
     fn a_dead_letter_of_nothing() {
         let reject = Reject::record(Reason::Empty, "the record has no value");
         let origin = origin(None, None);
-        let letter =
-            DeadLetter { reject: &reject, topic: "t", origin: &origin, value: None, app: "a" };
+        let letter = DeadLetter {
+            reject: &reject,
+            operator: None,
+            topic: "t",
+            origin: &origin,
+            value: None,
+            app: "a",
+        };
         assert!(line(|out| letter.write_line(out)).ends_with(r#""key":null,"value":null}"#));
         let letter = DeadLetter { value: Some(b""), ..letter };
         assert!(line(|out| letter.write_line(out)).ends_with(r#""key":null,"value":""}"#));

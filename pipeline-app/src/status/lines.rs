@@ -58,6 +58,9 @@ pub fn block(job: &Snapshot, around: &Around) -> Vec<String> {
             bytes(checkpoint.bytes)
         ));
     }
+    if let Some(trouble) = &job.trouble {
+        lines.push(format!("  ! {trouble}"));
+    }
     for sink in &job.sinks {
         if let Some(trouble) = &sink.trouble {
             lines.push(format!("  ! {}: {trouble}", sink.name));
@@ -239,10 +242,11 @@ mod tests {
 
         job.back_pressured = 1;
         job.sinks[0].trouble = Some("disk full".into());
+        job.trouble = Some("no answer from Kafka".into());
         let lines = block(&job, &Around { standstill: Some("input quiet".into()), ..around });
         assert!(lines[0].ends_with(", 1 of 2 workers held up"), "{lines:?}");
         assert!(lines[1].ends_with(" (input quiet)"), "{lines:?}");
-        assert_eq!(lines[9], "  ! lake: disk full");
+        assert_eq!(lines[9..11], ["  ! no answer from Kafka", "  ! lake: disk full"]);
     }
 
     #[test]

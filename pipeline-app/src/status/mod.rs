@@ -74,6 +74,9 @@ fn log(job: &Snapshot, around: &Around) {
         "rows: {}",
         lines::rows(job)
     );
+    if let Some(trouble) = &job.trouble {
+        tracing::warn!("{trouble}");
+    }
     for sink in &job.sinks {
         if let Some(trouble) = &sink.trouble {
             tracing::warn!(sink = %sink.name, "{trouble}");

@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -103,6 +103,18 @@ impl Topic {
         }
         producer.flush(PATIENCE).unwrap();
     }
+}
+
+/// Writes one record with headers.
+pub async fn send(bootstrap: &str, topic: &str, headers: &[(&str, &str)], value: &[u8]) {
+    let producer: BaseProducer<AllDelivered> =
+        client(bootstrap).create_with_context(AllDelivered).unwrap();
+    let headers = headers.iter().fold(OwnedHeaders::new(), |all, &(key, value)| {
+        all.insert(Header { key, value: Some(value) })
+    });
+    let record = BaseRecord::<[u8], [u8]>::to(topic).partition(0).payload(value).headers(headers);
+    producer.send(record).map_err(|(e, _)| e).unwrap();
+    producer.flush(PATIENCE).unwrap();
 }
 
 /// Deletes a test's input topic and everything that the job made for it.

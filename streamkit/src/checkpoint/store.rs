@@ -160,7 +160,9 @@ impl Store {
                 Err(_) => None,
             }
         });
-        let error = Error::external(format!("cannot write {}", self.shown(object))).because(error);
+        let hint = if self.folder.is_some() { hint(&error) } else { "" };
+        let text = format!("cannot write {}{hint}", self.shown(object));
+        let error = Error::external(text).because(error);
         match after_failed_put(found) {
             AfterFailedPut::TryAgain => Put::Failed(error.retriable()),
             AfterFailedPut::Unknown => Put::Unknown(error),
@@ -247,6 +249,18 @@ fn parse_staged(text: &str) -> Option<Object> {
     suffix.parse::<u64>().ok().and_then(|_| parse(object))
 }
 
+/// What may be wrong with a folder that does not take an object: one without hard links says no more
+/// than that something is not permitted.
+fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    use std::io::ErrorKind::{PermissionDenied, Unsupported};
+    let mut chain = std::iter::successors(Some(error), |error| error.source());
+    let is_refused = |e: &std::io::Error| matches!(e.kind(), PermissionDenied | Unsupported);
+    match chain.any(|e| e.downcast_ref().is_some_and(is_refused)) {
+        true => ": checkpoints need a right to write there, and a file system with hard links",
+        false => "",
+    }
+}
+
 /// Creates a directory and makes the entries for it, and for those above it, durable.
 fn create_durably(root: &std::path::Path) -> std::io::Result<()> {
     let root = std::path::absolute(root)?;
@@ -264,6 +278,19 @@ fn create_durably(root: &std::path::Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f77_a_folder_without_hard_links_is_an_error_that_says_so() {
+        let error = |kind: std::io::ErrorKind| object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(std::io::Error::from(kind)),
+        };
+        // As exFAT answers, and others.
+        for kind in [std::io::ErrorKind::PermissionDenied, std::io::ErrorKind::Unsupported] {
+            assert!(hint(&error(kind)).contains("hard links"), "{kind}");
+        }
+        assert_eq!(hint(&error(std::io::ErrorKind::StorageFull)), "");
+    }
 
     #[test]
     fn only_names_that_the_log_gives_are_objects() {

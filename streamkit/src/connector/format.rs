@@ -62,6 +62,9 @@ pub struct DeadLetter {
     pub field: Option<Cow<'static, str>>,
     /// A sentence: what is wrong with which value.
     pub error: String,
+    /// The operator that has given the record up, if all others have had it: whoever brings the record
+    /// back has them count it twice. `None`: nothing has had it.
+    pub operator: Option<Arc<str>>,
     /// The topic, or the file's name.
     pub topic: Arc<str>,
     /// The partition's number.
@@ -83,6 +86,7 @@ impl DeadLetter {
             reason: Cow::Borrowed(reject.reason),
             field: reject.field.map(Cow::Borrowed),
             error: reject.error,
+            operator: None,
             topic: Arc::clone(topic),
             partition: record.partition,
             offset: record.offset,

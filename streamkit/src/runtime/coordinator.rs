@@ -3,6 +3,7 @@
 
 mod accuse;
 mod discover;
+mod patience;
 mod recover;
 mod setup;
 mod watch;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use self::discover::Discovered;
+use self::patience::Patience;
 use super::config::{InputEnd, RunConfig};
 use super::handle::Outside;
 use super::recovery::{Facts, closes_at, still_needed};
@@ -416,9 +418,20 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Makes a fact durable; only then may anything be decided by it (rule D1).
+    /// Makes a fact durable; only then may anything be decided by it (rule D1). Where the disk is full
+    /// it waits for room, unless the job is asked to stop, or a thread fails, meanwhile. Sinks go on;
+    /// workers do until they need the decision (a floor is decided under the tracker's lock).
     fn fact(&mut self, fact: Fact) -> Result<()> {
-        self.log.append_fact(&fact)?;
+        let Self { outside, log, ended, .. } = self;
+        let fails = || !ended.is_empty();
+        let patience = Patience::new(outside, true);
+        if let Err(error) = patience.until_done(fails, || log.append_fact(&fact)) {
+            // What the thread has to say is the cause.
+            return Err(match error.is_retriable() && fails() {
+                true => Error::internal("a thread ended while a fact could not be written"),
+                false => error,
+            });
+        }
         self.facts.push(fact);
         Ok(())
     }

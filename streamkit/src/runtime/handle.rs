@@ -2,14 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use crate::graph::SinkShared;
 use crate::progress::{JobProgress, JobState};
-use crate::time::millis;
 
 /// What the handle and the coordinator share.
 #[derive(Debug)]
@@ -19,17 +17,6 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    /// Waits before the next attempt at something. True if the job is asked to stop meanwhile.
-    pub(crate) fn waits_in_vain(&self, pause: Duration) -> bool {
-        const LOOK: Duration = millis(20);
-        let mut left = pause;
-        while !self.stop.load(Ordering::SeqCst) && !left.is_zero() {
-            std::thread::sleep(left.min(LOOK));
-            left = left.saturating_sub(LOOK);
-        }
-        self.stop.load(Ordering::SeqCst)
-    }
-
     /// Shows one sink while the job is not running yet.
     pub(crate) fn show_sink(&self, sink: &SinkShared) {
         let status = sink.status.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -25,7 +25,8 @@ impl<T: Data> OpenSplit<T> {
             Some(None)
         })?;
         self.again = None;
-        let letter = DeadLetter::given_up(&split, at, raw, error);
+        let mut letter = DeadLetter::given_up(&split, at, raw, error);
+        letter.operator = Some(operator.as_str().into());
         let start = Start { split: self.plan.index, position: self.position, time: self.time };
         Some(Portion::letter(start, at, letter, operator))
     }

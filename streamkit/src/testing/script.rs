@@ -140,6 +140,7 @@ pub struct ScriptedSource<T> {
     turns: Option<Arc<Turns>>,
     /// From this script on, splits are there only when the gate is open.
     later: Option<(usize, Gate)>,
+    down: Option<Gate>,
 }
 
 #[derive(Debug)]
@@ -158,6 +159,7 @@ impl<T> ScriptedSource<T> {
             read_size: usize::MAX,
             turns: None,
             later: None,
+            down: None,
         }
     }
 
@@ -181,6 +183,13 @@ impl<T> ScriptedSource<T> {
         self
     }
 
+    /// Until the gate is open no question is answered: an error that may pass.
+    #[must_use]
+    pub fn down_until(mut self, gate: &Gate) -> Self {
+        self.down = Some(gate.clone());
+        self
+    }
+
     /// The most records of one read.
     #[must_use]
     pub fn read_size(mut self, records: usize) -> Self {
@@ -198,6 +207,13 @@ impl<T> ScriptedSource<T> {
         self
     }
 
+    fn must_be_up(&self) -> Result<()> {
+        match &self.down {
+            Some(gate) if !gate.is_open() => Err(Error::external("the source is down").retriable()),
+            _ => Ok(()),
+        }
+    }
+
     fn script(&self, split: &Split) -> Result<(usize, &Arc<Script<T>>)> {
         let i = usize::try_from(split.partition).unwrap_or(usize::MAX);
         let script = self.scripts.get(i);
@@ -213,6 +229,7 @@ impl<T: Data + Clone> Source for ScriptedSource<T> {
     }
 
     fn splits(&self, _known: &[Split]) -> Result<Vec<Split>> {
+        self.must_be_up()?;
         let split = |i| Split {
             id: SplitId::new(format!("{}/{i}", self.topic)),
             topic: Arc::clone(&self.topic),

@@ -90,8 +90,13 @@ pub(super) fn fail(what: impl Into<String>, error: KafkaError) -> Error {
     if let KafkaError::ClientConfig(result, words, name, _) = &error {
         return bad_property(what, *result, words, name);
     }
-    // Settings that are each right, but not together.
+    // Settings that are each right, but not together; or a file of them.
     let together = matches!(error, KafkaError::ClientCreation(_));
+    let mut what = what.into();
+    // OpenSSL does not say so.
+    if together && error.to_string().contains(".location failed") {
+        what.push_str(": is the file there, readable, and PEM?");
+    }
     match error.rdkafka_error_code().map_or(Fault::Other, fault) {
         _ if together => Error::user(what),
         Fault::Fenced => Error::fenced(what),
@@ -100,6 +105,18 @@ pub(super) fn fail(what: impl Into<String>, error: KafkaError) -> Error {
     }
     // As text: the client's error repeats its cause in its own words.
     .because(error.to_string())
+}
+
+/// What to look at when a cluster does not answer; `trouble` is what the client has said, if anything.
+pub(super) fn what_to_look_at(trouble: &str) -> &'static str {
+    // The client blames the authority alone, whatever is wrong.
+    match trouble.contains("certificate verify failed") {
+        true => {
+            "is the broker's certificate from that authority, still valid, and for that host name? \
+             (openssl s_client -connect HOST:PORT shows it)"
+        }
+        false => "is it running, is that its address, and are the security properties right?",
+    }
 }
 
 /// The client's own message repeats the value, and that may be a password.
@@ -167,6 +184,27 @@ mod tests {
             assert!(text.contains("feature ssl") && text.contains(name), "{text}");
             assert!(!text.contains("canary"), "{text}");
         }
+    }
+
+    #[test]
+    fn f50_a_certificate_that_is_refused_is_not_always_the_authoritys_fault() {
+        let trouble = "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: \
+                       broker certificate could not be verified, verify that ssl.ca.location is";
+        let look = what_to_look_at(trouble);
+        assert!(look.contains("still valid") && look.contains("host name"), "{look}");
+        for trouble in ["", "Connect to ipv4#127.0.0.1:1 failed: Connection refused"] {
+            assert!(what_to_look_at(trouble).contains("is it running"));
+        }
+    }
+
+    #[test]
+    fn f50_a_certificate_file_that_is_missing_is_asked_for() {
+        let words = "ssl.ca.location failed: error:05880002:x509 certificate routines::system lib";
+        let error = fail("cannot connect to Kafka", KafkaError::ClientCreation(words.to_owned()));
+        assert_eq!(error.kind(), ErrorKind::User);
+        assert!(error.to_string().contains("is the file there"), "{error}");
+        let error = fail("cannot connect to Kafka", KafkaError::ClientCreation("other".to_owned()));
+        assert!(!error.to_string().contains("file"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::fault::{Fault, fail, lacks};
+use super::fault::{Fault, fail, lacks, what_to_look_at};
 use super::native;
 use super::observer::Observer;
 use crate::error::{Error, Result};
@@ -36,11 +36,9 @@ pub(super) fn patiently<T>(
         let trouble = observer.trouble();
         let hopeless = trouble.as_ref().is_some_and(|t| t.fault == Fault::Access);
         if hopeless || clock.elapsed() >= patience {
+            let look = what_to_look_at(trouble.as_ref().map_or("", |t| &t.text));
             let why = trouble.map_or_else(String::new, |t| format!(" ({})", t.text));
-            let what = format!(
-                "no answer from Kafka at {bootstrap}{why}; is it running, is that its address, and \
-                 are the security properties right?"
-            );
+            let what = format!("no answer from Kafka at {bootstrap}{why}; {look}");
             return Err(match hopeless {
                 true => Error::user(what),
                 false => fail(what, error),

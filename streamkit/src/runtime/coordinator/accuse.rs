@@ -59,7 +59,7 @@ impl Coordinator {
         let (operator, run) = (&accusation.operator, &accusation.run);
         let Some(at) = run.only() else {
             let (first, next) = (run.first(), run.next());
-            self.fact(Fact::Suspect { split: split.clone(), first, next })?;
+            self.last_fact(Fact::Suspect { split: split.clone(), first, next })?;
             return Ok(Some(format!(
                 "one of the records {records} is to blame: the next start looks at them one by one"
             )));
@@ -68,7 +68,7 @@ impl Coordinator {
         if !source.is_some_and(|source| self.sources[*source].has_dead_letters()) {
             return Ok(None);
         }
-        self.fact(Fact::GivenUp {
+        self.last_fact(Fact::GivenUp {
             split: split.clone(),
             at,
             reason: accusation.error.clone(),
@@ -78,6 +78,14 @@ impl Coordinator {
         Ok(Some(format!(
             "record {records} is given up for {operator} from the next start on, and becomes a dead letter"
         )))
+    }
+
+    /// The job is ending, so it is tried once: without it the next start fails in the same way, and says
+    /// this again.
+    fn last_fact(&mut self, fact: Fact) -> Result<()> {
+        self.log.append_fact(&fact)?;
+        self.facts.push(fact);
+        Ok(())
     }
 
     fn letter_at(&self, index: u32, split: &SplitId) -> u64 {

@@ -4,11 +4,11 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
-use std::sync::PoisonError;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
 
 use tokio::runtime::Handle;
 
+use super::patience::Patience;
 use super::setup::{Found, append, claim};
 use crate::checkpoint::{Checkpoint, CheckpointLog, FORMAT, Fact, Manifest, PlanStep};
 use crate::connector::{Claim, Point, Progress, SinkContext};
@@ -27,17 +27,13 @@ use crate::runtime::recovery::{
 };
 use crate::time::Timestamp;
 
-/// How often a sink of a new job is tried.
-const NEW_JOB_ATTEMPTS: u32 = 5;
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
 /// Opens the log, makes checkpoint 0 if it is empty, claims every sink, and chooses the checkpoint.
 pub(super) fn recover(
     plan: &mut Plan,
     steps: &[PlanStep],
     job: &str,
     config: &RunConfig,
-    outside: &Outside,
+    outside: &Arc<Outside>,
     runtime: &Handle,
 ) -> Result<Found> {
     must_be_sinks(&plan.sinks, config)?;
@@ -103,6 +99,8 @@ pub(super) fn recover(
     }
     let had_progress = stored.iter().map(Option::is_some).collect();
     let mut found = Found {
+        outside: Arc::clone(outside),
+        has_run: setting.has_run,
         log,
         lineage,
         recovered,
@@ -295,11 +293,12 @@ fn rebuild(log: &mut CheckpointLog, plan: &mut Plan, setting: Setting<'_>) -> Re
     let facts = kept_by_rebuild(before.map(|(_, facts)| facts).unwrap_or_default());
     let starts = Facts::of(&facts).splits;
     let known: Vec<Split> = starts.iter().map(|(split, _)| split.clone()).collect();
+    let patience = || Patience::new(setting.outside, setting.has_run);
     for source in &plan.sources {
-        for split in source.splits(&known)? {
+        for split in patience().until_done(|| false, || source.splits(&known))? {
             let start = starts.iter().find(|(known, _)| known.id == split.id);
             let start = start.map_or(0, |(_, start)| *start);
-            let first = source.start(&split)?;
+            let first = patience().until_done(|| false, || source.start(&split))?;
             if first > start {
                 return Err(cut_start(&split.id, start, first).at_step(source.step()));
             }
@@ -330,9 +329,7 @@ fn lineage_of_sinks(plan: &mut Plan, ours: String, setting: Setting<'_>) -> Resu
     }
 }
 
-/// Opens and claims every sink, those whose target is out of reach again and again: as long as it takes
-/// for a job that has run before, as it would while it runs. Of a new one the settings are probably
-/// wrong. In rounds, since one sink may be held up by what another one has left open, and will end when
+/// Opens and claims every sink, those whose target is out of reach again and again. In rounds, since one sink may be held up by what another one has left open, and will end when
 /// it is claimed.
 fn claim_all(
     plan: &mut Plan,
@@ -340,8 +337,8 @@ fn claim_all(
     setting: Setting<'_>,
 ) -> Result<Vec<Option<Progress>>, (String, Error)> {
     let mut stored: Vec<Option<Option<Progress>>> = plan.sinks.iter().map(|_| None).collect();
-    let mut pause = Duration::from_millis(200);
-    for attempt in 1.. {
+    let mut patience = Patience::new(setting.outside, setting.has_run);
+    loop {
         let mut failed = None;
         for (sink, stored) in plan.sinks.iter_mut().zip(&mut stored) {
             if stored.is_some() {
@@ -357,9 +354,7 @@ fn claim_all(
                     *stored = Some(progress);
                     failpoint("recovery.sink_claimed");
                 }
-                Err(error)
-                    if error.is_retriable() && (setting.has_run || attempt < NEW_JOB_ATTEMPTS) =>
-                {
+                Err(error) if patience.allows(&error) => {
                     tracing::warn!(sink = %sink.name(), %error, "a sink cannot be opened; trying again");
                     failed = Some((sink.name().to_owned(), error));
                 }
@@ -367,10 +362,9 @@ fn claim_all(
             }
         }
         let Some(failed) = failed else { break };
-        if setting.outside.waits_in_vain(pause) {
+        if !patience.pause(|| false) {
             return Err(failed);
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     Ok(stored.into_iter().map(Option::flatten).collect())
 }

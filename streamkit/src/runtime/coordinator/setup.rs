@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Sender, bounded};
 use tokio::runtime::Handle;
 
+use super::patience::Patience;
 use super::recover::recover;
 use super::{Coordinator, Ended, RunningSink, RunningWorker, Stage, discover};
 use crate::checkpoint::{CheckpointLog, Fact, PlanStep, Recovered};
@@ -35,6 +36,9 @@ const PLANS: usize = 16_384;
 
 /// What recovery found out.
 pub(super) struct Found {
+    pub(super) outside: Arc<Outside>,
+    /// Whether the job has made a checkpoint of something.
+    pub(super) has_run: bool,
     pub(super) log: CheckpointLog,
     pub(super) lineage: String,
     pub(super) recovered: Recovered,
@@ -48,6 +52,13 @@ pub(super) struct Found {
     /// have committed since, by their place in `progress`. A new one starts at the checkpoint (rule
     /// D12).
     pub(super) position_sinks: Vec<usize>,
+}
+
+impl Found {
+    /// Asks a source that may be out of reach.
+    fn ask<R>(&self, question: impl FnMut() -> Result<R>) -> Result<R> {
+        Patience::new(&self.outside, self.has_run).until_done(|| false, question)
+    }
 }
 
 impl Coordinator {
@@ -261,7 +272,7 @@ fn find_splits(
     let first_start = facts.splits.is_empty();
     let mut planned: Vec<PlannedSplit> = vec![];
     for (number, source) in sources.iter().enumerate() {
-        for split in source.splits(&known)? {
+        for split in found.ask(|| source.splits(&known))? {
             if planned.iter().any(|p| p.plan.split.id == split.id) {
                 return Err(Error::user(format!(
                     "two sources have a split called {}: give each its own data",
@@ -273,7 +284,7 @@ fn find_splits(
             let (split, start) = match known {
                 Some(known) => known,
                 None => {
-                    let start = source.start(&split)?;
+                    let start = found.ask(|| source.start(&split))?;
                     append(found, Fact::Split { split: split.clone(), start })?;
                     if !first_start {
                         let floor =
@@ -288,8 +299,14 @@ fn find_splits(
             let old_end = facts.ends.get(&split.id).copied();
             let end = match (config.end, old_end) {
                 // Whether there is more than when it was closed; nothing is decided by it yet.
-                (InputEnd::Wait, _) if facts.closed.is_some() => source.end(&split).ok(),
-                (_, _) if facts.closed.is_some() => Some(source.end(&split)?),
+                // A source without an end says so with an error that no waiting helps against.
+                (InputEnd::Wait, _) if facts.closed.is_some() => {
+                    match found.ask(|| source.end(&split)) {
+                        Err(error) if error.is_retriable() => return Err(error),
+                        end => end.ok(),
+                    }
+                }
+                (_, _) if facts.closed.is_some() => Some(found.ask(|| source.end(&split))?),
                 (InputEnd::Wait | InputEnd::KeepOpen, Some(end)) if !facts.end_reached => {
                     // The bounded run before may have let the watermark pass the split (rule T9).
                     let floors = facts.floors.entry(split.id.clone()).or_default();
@@ -304,7 +321,7 @@ fn find_splits(
                 (InputEnd::Wait, _) => None,
                 (_, Some(end)) if !facts.end_reached => Some(end),
                 (_, _) => {
-                    let end = source.end(&split)?;
+                    let end = found.ask(|| source.end(&split))?;
                     append(found, Fact::End { split: split.id.clone(), end })?;
                     Some(end)
                 }
@@ -355,7 +372,8 @@ fn position_sinks(found: &Found) -> Vec<Option<&BTreeMap<SplitId, Position>>> {
 }
 
 pub(super) fn append(found: &mut Found, fact: Fact) -> Result<()> {
-    found.log.append_fact(&fact)?;
+    let patience = Patience::new(&found.outside, found.has_run);
+    patience.until_done(|| false, || found.log.append_fact(&fact))?;
     found.recovered.facts.push(fact);
     Ok(())
 }
