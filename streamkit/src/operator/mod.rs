@@ -14,12 +14,12 @@ mod inspect;
 mod keyed;
 mod map;
 mod pane_list;
-mod pending;
 mod process;
 mod results;
 mod session;
 mod stateless;
 mod try_map;
+mod unsettled;
 mod window;
 
 pub(crate) use combine::{Combine, Partial};

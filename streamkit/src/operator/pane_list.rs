@@ -43,9 +43,9 @@ impl<P> PaneList<P> {
     }
 
     /// Removes the first pane.
-    pub(crate) fn pop_first(&mut self) {
-        self.panes.pop_front();
+    pub(crate) fn pop_first(&mut self) -> Option<P> {
         self.last = self.last.saturating_sub(1);
+        self.panes.pop_front().map(|(_, pane)| pane)
     }
 
     /// Panes that start in `[from, to)`, in order.

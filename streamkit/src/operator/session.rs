@@ -2,23 +2,18 @@
 //! splits a run of events, and an earlier first event moves the cut of the maximum length, so what
 //! is decided must wait for the watermark.
 //!
-//! Each key has at most one *open* session, of events before the watermark, and *unsettled* events
-//! at or after it, or not long before. What the watermark has passed is applied in the order (time,
-//! start < other < end): when the next event of the key comes, or its timer. The timer tells when
-//! something may fire at the earliest; it is only ever early, and then set again.
-//!
-//! ```text
-//! keys     slot → open session, first unsettled event     one entry a key, no allocation
-//! events   lists through one vector                       as long as the delay lasts, few a key
-//! ```
+//! Each key has at most one *open* session, of events before the watermark. Events at or after it
+//! are *unsettled*, those of all keys together: as the watermark passes, they are applied in the
+//! order (time, start < other < end). A timer per open session tells when it may close at the
+//! earliest; it is only ever early, and then set again.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
-use super::pending::{NONE, Pending};
 use super::results::{Acks, Results, restore_entries};
+use super::unsettled::{Event, Role, Unsettled};
 use crate::data::{Data, Key};
 use crate::error::Result;
 use crate::flow::{Control, Cx, Link};
@@ -33,33 +28,30 @@ use crate::window::{Aggregator, Session, SessionResult};
 pub(crate) struct Sessions<K: Key + ?Sized, T, A: Aggregator<T>> {
     rule: Session<T>,
     aggregator: Arc<A>,
-    keys: Vec<KeyState<A::Accumulator>>,
-    pending: Pending<Event<A::Accumulator>>,
+    /// By slot: the open session.
+    keys: Vec<Option<Open<A::Accumulator>>>,
+    unsettled: Unsettled<A::Accumulator>,
     timers: Timers,
-    /// Slots with state, and slots changed since the last checkpoint.
+    /// Slots with an open session, and slots changed since the last checkpoint.
     live: BitSet,
     dirty: BitSet,
     results: Results<(Timestamp, Timestamp, A::Accumulator)>,
     open: u64,
-    /// All timers up to here have come, in this process: what was restored may be behind what its
-    /// neighbours have fired.
-    passed: Timestamp,
     next: Box<dyn Link<SessionResult<K::Owned, A::Output>>>,
 }
 
-/// What a key has.
-#[derive(Debug, Clone)]
-struct KeyState<S> {
-    open: Option<Open<S>>,
-    /// The list of its unsettled events.
-    unsettled: u32,
-}
-
-/// The same as a checkpoint holds it.
+/// What a checkpoint holds of a key.
 #[derive(Serialize, Deserialize)]
 struct Stored<S> {
     open: Option<Open<S>>,
-    unsettled: Vec<Event<S>>,
+    unsettled: Vec<StoredEvent<S>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEvent<S> {
+    time: Timestamp,
+    role: Role,
+    accumulator: S,
 }
 
 /// A session whose events so far are settled.
@@ -70,35 +62,14 @@ struct Open<S> {
     accumulator: S,
 }
 
-/// An event that the watermark has not passed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Event<S> {
-    time: Timestamp,
-    role: Role,
-    accumulator: S,
-}
-
-/// The order in which events of one instant are applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Role {
-    Start,
-    Other,
-    End,
+impl<S: Clone> StoredEvent<S> {
+    fn of(event: &Event<S>) -> Self {
+        let Event { time, role, accumulator, .. } = event;
+        Self { time: *time, role: *role, accumulator: accumulator.clone() }
+    }
 }
 
 const KEY: u8 = b'K';
-
-impl<S> Default for KeyState<S> {
-    fn default() -> Self {
-        Self { open: None, unsettled: NONE }
-    }
-}
-
-impl<S> KeyState<S> {
-    fn is_empty(&self) -> bool {
-        self.open.is_none() && self.unsettled == NONE
-    }
-}
 
 impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
     pub(crate) fn new(
@@ -108,16 +79,15 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
         next: Box<dyn Link<SessionResult<K::Owned, A::Output>>>,
     ) -> Self {
         Self {
+            unsettled: Unsettled::new(rule.gap),
             rule,
             aggregator,
             keys: vec![],
-            pending: Pending::default(),
             timers: Timers::default(),
             live: BitSet::default(),
             dirty: BitSet::default(),
             results: Results::new(acks),
             open: 0,
-            passed: Timestamp::MIN,
             next,
         }
     }
@@ -132,107 +102,80 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
         }
     }
 
-    /// The earliest time at which an event alone can make something fire.
-    fn earliest(&self, time: Timestamp, role: Role) -> Timestamp {
-        match role {
-            Role::Start | Role::End => time.next(),
-            Role::Other => time.saturating_add(self.rule.gap.min(self.rule.max)),
-        }
-    }
-
     fn close_time(&self, open: &Open<A::Accumulator>) -> Timestamp {
         open.last.saturating_add(self.rule.gap).min(open.start.saturating_add(self.rule.max))
     }
 
-    /// Applies what is before `until`.
-    fn settle(&mut self, slot: u32, state: &mut KeyState<A::Accumulator>, until: Timestamp) {
-        while let Some(event) = self.pending.pop_if(&mut state.unsettled, |e| e.time < until) {
-            let Event { time, role, accumulator } = event;
-            if let Some(open) = &mut state.open {
-                let close = self.close_time(open);
-                let splits = role == Role::Start && open.start < time;
-                if time < close && !splits {
-                    open.last = time;
-                    self.aggregator.merge(&mut open.accumulator, &accumulator);
-                    if role == Role::End {
-                        self.close(slot, &mut state.open, time.next());
-                    }
-                    continue;
-                }
-                self.close(slot, &mut state.open, close.min(time.next()));
-            }
-            state.open = Some(Open { start: time, last: time, accumulator });
-            self.open += 1;
-            if role == Role::End {
-                self.close(slot, &mut state.open, time.next());
-            }
+    /// Applies the next event before `until`, and all that are equal to it. Returns its time.
+    fn settle(&mut self, until: Timestamp) -> Option<Timestamp> {
+        let Event { time, slot, role, mut accumulator } = self.unsettled.pop(until)?;
+        // Several starts or ends of one instant count as one event.
+        while let Some(next) = self.unsettled.pop_equal((time, role, slot)) {
+            self.aggregator.merge(&mut accumulator, &next.accumulator);
         }
-    }
-
-    /// Applies what is before `until` and fires what ends by then; sets the timer again.
-    fn advance(&mut self, slot: u32, until: Timestamp) {
-        let mut state = std::mem::take(&mut self.keys[slot as usize]);
-        self.settle(slot, &mut state, until);
-        if let Some(open) = &state.open {
-            let close = self.close_time(open);
-            let next = self.pending.first(state.unsettled);
-            if close <= until && next.is_none_or(|event| event.time >= close) {
-                self.close(slot, &mut state.open, close);
-            }
+        if let Some(ahead) = self.unsettled.ahead(AHEAD) {
+            prefetch(&self.keys, ahead.slot as usize);
         }
         self.dirty.insert(slot);
-        if state.is_empty() {
-            self.live.remove(slot);
-        } else {
-            let mut due = Timestamp::MAX;
-            if let Some(open) = &state.open {
-                due = self.close_time(open);
+        let mut state = self.keys[slot as usize].take();
+        if let Some(open) = &mut state {
+            let close = self.close_time(open);
+            let splits = role == Role::Start && open.start < time;
+            if time < close && !splits {
+                open.last = time;
+                self.aggregator.merge(&mut open.accumulator, &accumulator);
+            } else {
+                self.close(slot, &mut state, close.min(time.next()));
             }
-            for event in self.pending.iter(state.unsettled) {
-                due = due.min(self.earliest(event.time, event.role));
+        }
+        if state.is_none() {
+            let open = Open { start: time, last: time, accumulator };
+            if role != Role::End {
+                self.timers.at_latest(slot, self.close_time(&open));
+                self.live.insert(slot);
             }
-            // Strictly later than this visit, or the same visit would come again.
-            self.timers.at_latest(slot, due.max(until.next()));
+            self.open += 1;
+            state = Some(open);
+        }
+        if role == Role::End {
+            self.close(slot, &mut state, time.next());
         }
         self.keys[slot as usize] = state;
+        Some(time)
     }
 
-    /// An event that the watermark has not passed.
-    #[inline]
-    fn add(&mut self, slot: u32, time: Timestamp, role: Role, record: &T) {
-        let passed = self.passed;
-        let unsettled = self.keys[slot as usize].unsettled;
-        if self.pending.first(unsettled).is_some_and(|event| event.time < passed) {
-            // Only these: whatever they end has fired, for a timer was set for it.
-            let mut state = std::mem::take(&mut self.keys[slot as usize]);
-            self.settle(slot, &mut state, passed);
-            self.keys[slot as usize] = state;
-        }
-        let state = &mut self.keys[slot as usize];
-        // Several starts or ends of one instant count as one event.
-        let same = |e: &Event<_>| (e.time, e.role) == (time, role);
-        let less = |e: &Event<_>| (e.time, e.role) < (time, role);
-        let found = self.pending.find(state.unsettled, less, same);
-        match found {
-            Ok(event) => self.aggregator.add(&mut event.accumulator, record),
-            Err(place) => {
-                let mut accumulator = self.aggregator.create();
-                self.aggregator.add(&mut accumulator, record);
-                // A timer for an earlier event, or for the open session, is early enough.
-                let timed = state.open.is_some() || !place.is_first();
-                self.pending.insert(&mut state.unsettled, place, Event { time, role, accumulator });
-                if !timed || role != Role::Other {
-                    let due = self.earliest(time, role);
-                    self.timers.at_latest(slot, due);
-                }
+    /// The timer of a key: its session closes, or has got longer since it was set.
+    fn expire(&mut self, slot: u32, now: Timestamp) {
+        let mut state = self.keys[slot as usize].take();
+        if let Some(open) = &state {
+            match self.close_time(open) {
+                close if close <= now => self.close(slot, &mut state, close),
+                close => self.timers.at_latest(slot, close),
             }
         }
+        self.keys[slot as usize] = state;
     }
 
     fn close(&mut self, slot: u32, open: &mut Option<Open<A::Accumulator>>, fire_time: Timestamp) {
         if let Some(Open { start, last, accumulator }) = open.take() {
             self.open -= 1;
+            self.live.remove(slot);
+            self.dirty.insert(slot);
             self.results.push(fire_time, slot, (start, last, accumulator));
+        }
+    }
+
+    /// Adds the slots that have an open session or unsettled events.
+    fn with_state(&self, slots: &mut BitSet) {
+        let unsettled = self.unsettled.iter().map(|event| event.slot);
+        self.live.iter().chain(unsettled).for_each(|slot| _ = slots.insert(slot));
+    }
+
+    /// When an event alone could make something fire at the latest.
+    fn latest(&self, event: &Event<A::Accumulator>) -> Timestamp {
+        match event.role {
+            Role::End => event.time.next(),
+            _ => event.time.saturating_add(self.rule.gap.min(self.rule.max)),
         }
     }
 }
@@ -240,21 +183,16 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
 impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K, T, A> {
     fn on_batch(&mut self, rows: &KeyedRows<'_, T>, keys: &KeyTable, _: &mut Cx) -> Result<()> {
         if keys.slots() > self.keys.len() {
-            self.keys.resize_with(keys.slots(), KeyState::default);
+            self.keys.resize_with(keys.slots(), || None);
         }
         rows.each(|i, _| {
-            if let Some(ahead) = rows.slots.get(i + AHEAD) {
-                prefetch(&self.keys, *ahead as usize);
-            }
-            if let Some(ahead) = rows.slots.get(i + AHEAD / 2) {
-                self.pending.prefetch(self.keys[*ahead as usize].unsettled);
-            }
             let (row, slot) = (rows.rows[i], rows.slots[i]);
             self.results.count(rows.hashes[i]);
             let (record, time) = (rows.batch.value(row), rows.batch.time(row));
+            let mut accumulator = self.aggregator.create();
+            self.aggregator.add(&mut accumulator, record);
             let role = self.role(record);
-            self.add(slot, time, role, record);
-            self.live.insert(slot);
+            self.unsettled.add(Event { time, slot, role, accumulator });
             self.dirty.insert(slot);
         });
         Ok(())
@@ -263,10 +201,21 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
     fn fire(&mut self, watermark: Timestamp, keys: &KeyTable, cx: &mut Cx) -> Result<Fired> {
         self.results.prune();
         let mut more = None;
-        while let Some((time, slot)) = self.timers.pop(watermark) {
-            self.advance(slot, time);
+        loop {
+            // Events before a timer come before it: they may move it.
+            let timer = self.timers.next().filter(|time| *time <= watermark);
+            let reached = if let Some(time) = self.settle(timer.unwrap_or(watermark)) {
+                time
+            } else if let Some(timer) = timer {
+                // `None`: it was moved.
+                let Some((now, slot)) = self.timers.pop(timer) else { continue };
+                self.expire(slot, now);
+                now.previous()
+            } else {
+                break;
+            };
             if self.results.waiting() >= STEP_ROWS {
-                more = Some(time.previous());
+                more = Some(reached);
                 break;
             }
         }
@@ -286,7 +235,6 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
             Some(time) => Ok(Fired::More(time)),
             None => {
                 self.results.set_fired(watermark);
-                self.passed = watermark;
                 Ok(Fired::Done)
             }
         }
@@ -307,34 +255,32 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
     }
 
     fn highest_pending(&self) -> Option<Timestamp> {
-        self.live
-            .iter()
-            .filter_map(|slot| {
-                let state = &self.keys[slot as usize];
-                let open = state.open.as_ref().map(|open| self.close_time(open));
-                let events = self.pending.iter(state.unsettled).map(|event| match event.role {
-                    Role::End => event.time.next(),
-                    _ => event.time.saturating_add(self.rule.gap.min(self.rule.max)),
-                });
-                events.chain(open).max()
-            })
-            .max()
+        let open = self.live.iter().filter_map(|slot| self.keys[slot as usize].as_ref());
+        let events = self.unsettled.iter().map(|event| self.latest(event));
+        open.map(|open| self.close_time(open)).chain(events).max()
     }
 
     fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()> {
         self.results.freeze(since, keys, out)?;
-        let slots = if since == Since::Beginning { &self.live } else { &self.dirty };
+        let mut slots = std::mem::take(&mut self.dirty);
+        if since == Since::Beginning {
+            self.with_state(&mut slots);
+        }
+        let mut events: Vec<&Event<_>> =
+            self.unsettled.iter().filter(|event| slots.contains(event.slot)).collect();
+        events.sort_by_key(|event| (event.slot, event.time, event.role));
+        let mut events = events.into_iter().peekable();
         for slot in slots.iter() {
             let (group, key) = (keys.group(slot), [&[KEY][..], keys.key(slot)]);
-            match &self.keys[slot as usize] {
-                state if state.is_empty() => out.delete(group, &key),
-                state => {
-                    let unsettled = self.pending.iter(state.unsettled).cloned().collect();
-                    out.put(group, &key, &Stored { open: state.open.clone(), unsettled })?;
-                }
+            let of_slot = std::iter::from_fn(|| events.next_if(|event| event.slot == slot));
+            let unsettled: Vec<_> = of_slot.map(StoredEvent::of).collect();
+            match self.keys.get(slot as usize).cloned().flatten() {
+                None if unsettled.is_empty() => out.delete(group, &key),
+                open => out.put(group, &key, &Stored { open, unsettled })?,
             }
         }
-        self.dirty.clear();
+        slots.clear();
+        self.dirty = slots;
         Ok(())
     }
 
@@ -346,25 +292,24 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
             }
             Ok(())
         })?;
-        self.keys.resize_with(keys.slots(), KeyState::default);
-        for (slot, state) in states {
-            self.open += u64::from(state.open.is_some());
-            self.live.insert(slot);
-            let open = state.open.as_ref().map(|open| self.close_time(open));
-            let events = state.unsettled.iter().map(|e| self.earliest(e.time, e.role));
-            if let Some(due) = events.chain(open).min() {
-                self.timers.at_latest(slot, due);
+        self.keys.resize_with(keys.slots(), || None);
+        for (slot, Stored { open, unsettled }) in states {
+            if let Some(open) = &open {
+                self.open += 1;
+                self.live.insert(slot);
+                self.timers.at_latest(slot, self.close_time(open));
             }
-            let unsettled = self.pending.list(state.unsettled);
-            self.keys[slot as usize] = KeyState { open: state.open, unsettled };
+            for StoredEvent { time, role, accumulator } in unsettled {
+                self.unsettled.add(Event { time, slot, role, accumulator });
+            }
+            self.keys[slot as usize] = open;
         }
         Ok(())
     }
 
     fn alive(&self, slots: &mut BitSet) {
-        self.live.iter().chain(self.dirty.iter()).for_each(|slot| {
-            slots.insert(slot);
-        });
+        self.with_state(slots);
+        self.dirty.iter().for_each(|slot| _ = slots.insert(slot));
         self.results.alive(slots);
     }
 

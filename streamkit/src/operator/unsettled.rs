@@ -1,0 +1,193 @@
+//! Events that the watermark has not passed, of all keys, given out in the order of their times.
+//!
+//! ```text
+//! passing   [e e e]            sorted: the stretch that the watermark is in
+//! added     heap               what has come for that stretch since: little
+//! later     [e..] [e..] [e..]  a stretch each, as they came
+//! ```
+//!
+//! Adding an event is an append. A stretch is sorted once, when the watermark gets to it.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::pane_list::PaneList;
+use crate::time::Timestamp;
+
+/// The order in which events of one instant are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Role {
+    Start,
+    Other,
+    End,
+}
+
+/// An event of some key.
+#[derive(Debug, Clone)]
+pub(crate) struct Event<S> {
+    pub(crate) time: Timestamp,
+    pub(crate) slot: u32,
+    pub(crate) role: Role,
+    pub(crate) accumulator: S,
+}
+
+impl<S> Event<S> {
+    /// Events that are equal in this count as one.
+    pub(crate) fn order(&self) -> (Timestamp, Role, u32) {
+        (self.time, self.role, self.slot)
+    }
+}
+
+/// The events of all keys.
+#[derive(Debug)]
+pub(crate) struct Unsettled<S> {
+    width: i64,
+    passing: std::vec::IntoIter<Event<S>>,
+    /// Where the stretch ends that is passing.
+    passing_end: i64,
+    added: BinaryHeap<Added<S>>,
+    later: PaneList<Vec<Event<S>>>,
+    /// How many have ever been added: those of one instant keep their order.
+    count: u64,
+}
+
+/// The first in order is the greatest.
+#[derive(Debug)]
+struct Added<S>(Event<S>, u64);
+
+impl<S> Added<S> {
+    fn order(&self) -> (Timestamp, Role, u32, u64) {
+        let (time, role, slot) = self.0.order();
+        (time, role, slot, self.1)
+    }
+}
+
+impl<S> PartialEq for Added<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl<S> Eq for Added<S> {}
+
+impl<S> PartialOrd for Added<S> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<S> Ord for Added<S> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.order().cmp(&self.order())
+    }
+}
+
+impl<S> Unsettled<S> {
+    /// For events of sessions with this gap: a stretch is a small part of it.
+    pub(crate) fn new(gap: Duration) -> Self {
+        Self {
+            width: i64::try_from(gap.as_micros() / 1_024).unwrap_or(i64::MAX).max(1_000),
+            passing: vec![].into_iter(),
+            passing_end: i64::MIN,
+            added: BinaryHeap::new(),
+            later: PaneList::default(),
+            count: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, event: Event<S>) {
+        let time = event.time.as_micros();
+        if time < self.passing_end {
+            self.count += 1;
+            self.added.push(Added(event, self.count));
+        } else {
+            self.later.at(time.saturating_sub(time.rem_euclid(self.width))).push(event);
+        }
+    }
+
+    /// Takes the next event if its time is before `until`.
+    #[inline]
+    pub(crate) fn pop(&mut self, until: Timestamp) -> Option<Event<S>> {
+        loop {
+            let next = self.passing.as_slice().first();
+            if let Some(added) = self.added.peek()
+                && next.is_none_or(|next| added.0.order() < next.order())
+            {
+                return if added.0.time < until { self.added.pop().map(|a| a.0) } else { None };
+            }
+            if let Some(next) = next {
+                return if next.time < until { self.passing.next() } else { None };
+            }
+            let (start, _) = self.later.first().filter(|(at, _)| *at < until.as_micros())?;
+            let mut events = self.later.pop_first().unwrap_or_default();
+            events.sort_by_key(Event::order);
+            self.passing = events.into_iter();
+            self.passing_end = start.saturating_add(self.width);
+        }
+    }
+
+    /// Takes the next event if it is equal to one that was taken just before.
+    #[inline]
+    pub(crate) fn pop_equal(&mut self, order: (Timestamp, Role, u32)) -> Option<Event<S>> {
+        if self.passing.as_slice().first().is_some_and(|next| next.order() == order) {
+            return self.passing.next();
+        }
+        let added = self.added.peek().is_some_and(|added| added.0.order() == order);
+        if added { self.added.pop().map(|added| added.0) } else { None }
+    }
+
+    /// The event that comes `n` after the next one, roughly.
+    #[inline]
+    pub(crate) fn ahead(&self, n: usize) -> Option<&Event<S>> {
+        self.passing.as_slice().get(n)
+    }
+
+    /// All events, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Event<S>> {
+        let later = self.later.iter().flat_map(|(_, events)| events);
+        self.passing.as_slice().iter().chain(self.added.iter().map(|a| &a.0)).chain(later)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::time::seconds;
+
+    proptest! {
+        #[test]
+        fn events_come_out_sorted_however_they_came_in(
+            steps in prop::collection::vec((0i64..9_000, 0u32..3, 0u8..4), 0..200),
+        ) {
+            let mut unsettled = Unsettled::new(seconds(1));
+            let mut expected: Vec<(Timestamp, Role, u32, usize)> = vec![];
+            let mut until = Timestamp::MIN;
+            for (n, (time, slot, what)) in steps.into_iter().enumerate() {
+                let time = Timestamp::from_micros(time);
+                if what == 3 {
+                    until = until.max(time);
+                    let due = expected.partition_point(|(at, ..)| *at < until);
+                    for (at, role, slot, n) in expected.drain(..due) {
+                        let event = unsettled.pop(until).unwrap();
+                        prop_assert_eq!(event.order(), (at, role, slot));
+                        prop_assert_eq!(event.accumulator, n, "in the order of arrival");
+                    }
+                    prop_assert!(unsettled.pop(until).is_none());
+                } else {
+                    let time = time.max(until);
+                    let role = [Role::Start, Role::Other, Role::End][usize::from(what)];
+                    unsettled.add(Event { time, slot, role, accumulator: n });
+                    expected.push((time, role, slot, n));
+                    expected.sort_unstable();
+                }
+                prop_assert_eq!(unsettled.iter().count(), expected.len());
+            }
+        }
+    }
+}
