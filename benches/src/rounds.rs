@@ -63,10 +63,15 @@ pub fn interleaved(contenders: &mut [Contender<'_>], rounds: usize) -> Vec<Times
         contenders.iter().map(|c| Times { name: c.name, rounds: vec![] }).collect();
     for _ in 0..rounds {
         for (contender, times) in contenders.iter_mut().zip(&mut times) {
-            let start = Instant::now();
-            std::hint::black_box((contender.run)());
-            times.rounds.push(start.elapsed());
+            times.rounds.push(timed(&mut contender.run));
         }
     }
     times
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench is there to ask the time")]
+fn timed(run: &mut dyn FnMut() -> Outcome) -> Duration {
+    let start = Instant::now();
+    std::hint::black_box(run());
+    start.elapsed()
 }
