@@ -9,6 +9,7 @@ mod sink_cell;
 mod sink_task;
 mod source_cell;
 mod suspects;
+mod ticks;
 
 pub use config::{Checkpoints, InputEnd, RunConfig};
 pub(crate) use coordinator::Coordinator;

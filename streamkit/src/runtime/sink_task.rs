@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::ticks::Ticks;
 use crate::connector::{Claim, Commit, Point, Progress, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::failpoint::{broken, failpoint};
-use crate::flow::{Barrier, BarrierKind, Control};
+use crate::flow::{BarrierKind, Control};
 use crate::graph::{SinkParts, SinkShared};
 use crate::record::{Batch, Kind, Position, SplitId, SplitList};
 use crate::task::SinkMessage;
@@ -43,9 +44,7 @@ pub(crate) struct SinkTask<T> {
     /// Results whose fire time W has not reached: a transaction holds none of them (rule D2).
     held: Vec<Batch<T>>,
     /// Running values that wait until every worker has passed the tick (rule D3).
-    running: Vec<Batch<T>>,
-    /// The tick that some workers have passed, and how many of them.
-    ticking: Option<(Arc<Barrier>, usize)>,
+    running: Ticks<T>,
     noted: BTreeMap<SplitId, u64>,
     /// By worker: whether rows have come whose position has not. Between them is no commit.
     between: Vec<bool>,
@@ -113,8 +112,7 @@ impl<T: Data> SinkTask<T> {
             news_since: None,
             took: Duration::ZERO,
             held: vec![],
-            running: vec![],
-            ticking: None,
+            running: Ticks::new(workers),
             noted,
             between: vec![false; workers],
             watermarks: vec![Timestamp::MIN; workers],
@@ -153,7 +151,7 @@ impl<T: Data> SinkTask<T> {
         match message {
             SinkMessage::Batch(batch) => {
                 self.between[worker] |= batch.run().is_some();
-                self.take_batch(batch)
+                self.take_batch(worker, batch)
             }
             SinkMessage::Control(Control::Read(run)) => {
                 self.between[worker] = false;
@@ -173,21 +171,15 @@ impl<T: Data> SinkTask<T> {
             }
             SinkMessage::Control(Control::Barrier(barrier)) => {
                 if barrier.kind == BarrierKind::Tick && self.options.upserts && self.fired {
-                    // A worker that had no room has left its tick out: that one is never complete.
-                    let n = match self.ticking.take() {
-                        Some((same, n)) if Arc::ptr_eq(&same, &barrier) => n + 1,
-                        _ => 1,
+                    let Some(complete) = self.running.pass(worker, &barrier) else {
+                        return Ok(());
                     };
-                    if n < self.watermarks.len() {
-                        self.ticking = Some((barrier, n));
-                    } else {
-                        for (split, position) in barrier.positions() {
-                            let noted = self.noted.entry(split).or_default();
-                            *noted = position.max(*noted);
-                        }
-                        for batch in std::mem::take(&mut self.running) {
-                            self.write(batch)?;
-                        }
+                    for (split, position) in barrier.positions() {
+                        let noted = self.noted.entry(split).or_default();
+                        *noted = position.max(*noted);
+                    }
+                    for batch in complete {
+                        self.write(batch)?;
                     }
                 }
                 Ok(())
@@ -199,9 +191,9 @@ impl<T: Data> SinkTask<T> {
         }
     }
 
-    fn take_batch(&mut self, batch: Batch<T>) -> Result<()> {
+    fn take_batch(&mut self, worker: usize, batch: Batch<T>) -> Result<()> {
         if self.fired && batch.kind() == Kind::Running {
-            self.running.push(batch);
+            self.running.add(worker, batch);
             return Ok(());
         }
         if self.fired {
