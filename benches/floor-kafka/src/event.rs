@@ -15,7 +15,12 @@ pub fn parse(bytes: &[u8]) -> Option<Event<'_>> {
     let (user, rest) = text(rest.strip_prefix("\",\"user_id\":\"")?)?;
     let (page, rest) = text(rest.strip_prefix(",\"page_url\":\"")?)?;
     let (kind, rest) = text(rest.strip_prefix(",\"event_type\":\"")?)?;
-    (rest == "}").then_some(Event { time: milliseconds(time.as_bytes().try_into().ok()?)?, user, page, kind })
+    (rest == "}").then_some(Event {
+        time: milliseconds(time.as_bytes().try_into().ok()?)?,
+        user,
+        page,
+        kind,
+    })
 }
 
 fn text(rest: &str) -> Option<(&str, &str)> {
@@ -37,5 +42,10 @@ fn milliseconds(b: &[u8; 24]) -> Option<i64> {
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
-    Some(((days * 24 + two(11)) * 60 + two(14)) * 60_000 + two(17) * 1000 + digit(20) * 100 + two(21))
+    Some(
+        ((days * 24 + two(11)) * 60 + two(14)) * 60_000
+            + two(17) * 1000
+            + digit(20) * 100
+            + two(21),
+    )
 }

@@ -35,15 +35,20 @@ impl<'a> Reader<'a> {
     /// Calls `each` with the records that are there, after waiting for one for at most 100 ms.
     pub fn read(&mut self, mut each: impl FnMut(Record<'_>)) {
         // SAFETY: the queue is open, and the array has room for MOST pointers.
-        let count =
-            unsafe { sys::rd_kafka_consume_batch_queue(self.queue, 100, self.messages.as_mut_ptr(), MOST) };
+        let count = unsafe {
+            sys::rd_kafka_consume_batch_queue(self.queue, 100, self.messages.as_mut_ptr(), MOST)
+        };
         let count = usize::try_from(count).expect("records can be read");
         for &message in &self.messages[..count] {
             // SAFETY: the first `count` pointers are messages that are ours until they are destroyed,
             // and librdkafka does not write to them any more.
             let record = unsafe {
                 let message = &*message;
-                assert_eq!(message.err, rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "reading");
+                assert_eq!(
+                    message.err,
+                    rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR,
+                    "reading"
+                );
                 Record {
                     partition: message.partition,
                     offset: message.offset,
@@ -87,7 +92,11 @@ impl Writer {
         let name = CString::new(topic).expect("a topic's name has no zero byte");
         // SAFETY: the producer is valid, and the name ends with a zero byte.
         let topic = unsafe {
-            sys::rd_kafka_topic_new(producer.client().native_ptr(), name.as_ptr(), std::ptr::null_mut())
+            sys::rd_kafka_topic_new(
+                producer.client().native_ptr(),
+                name.as_ptr(),
+                std::ptr::null_mut(),
+            )
         };
         assert!(!topic.is_null(), "the topic has a handle");
         Self { topic, buffer: Vec::new(), spans: Vec::new() }
@@ -119,7 +128,13 @@ impl Writer {
             let flags = (sys::RD_KAFKA_MSG_F_COPY | sys::RD_KAFKA_MSG_F_PARTITION) as i32;
             // SAFETY: the messages point into the buffer, which stays as it is, and are copied (F_COPY).
             let took = unsafe {
-                sys::rd_kafka_produce_batch(self.topic, -1, flags, rest.as_mut_ptr(), rest.len() as i32)
+                sys::rd_kafka_produce_batch(
+                    self.topic,
+                    -1,
+                    flags,
+                    rest.as_mut_ptr(),
+                    rest.len() as i32,
+                )
             };
             sent += usize::try_from(took).expect("a number of messages");
             if sent < messages.len() {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use arrow_array::builder::{Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow_array::builder::{
+    Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ArrowWriter;
@@ -54,7 +56,8 @@ impl Lake {
                 .set_column_dictionary_enabled("event_type".into(), true)
                 .build();
             let file = File::create(path).expect("the lake's file is created");
-            let mut file = ArrowWriter::try_new(file, of_file, Some(properties)).expect("the schema fits");
+            let mut file =
+                ArrowWriter::try_new(file, of_file, Some(properties)).expect("the schema fits");
             for batch in to_write {
                 file.write(&batch).expect("rows are written");
             }
@@ -100,7 +103,8 @@ impl Lake {
             Arc::new(self.source_partition.finish()),
             Arc::new(self.source_offset.finish()),
         ];
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).expect("the columns fit");
+        let batch =
+            RecordBatch::try_new(Arc::clone(&self.schema), columns).expect("the columns fit");
         self.batches.send(batch).expect("the writer runs");
     }
 

@@ -49,9 +49,12 @@ fn main() {
     let (mut positions, mut left) = (TopicPartitionList::new(), 0);
     let metadata = consumer.fetch_metadata(Some(&topic), WAIT).expect("the topic is there");
     for partition in metadata.topics()[0].partitions() {
-        let (low, high) = consumer.fetch_watermarks(&topic, partition.id(), WAIT).expect("its ends");
+        let (low, high) =
+            consumer.fetch_watermarks(&topic, partition.id(), WAIT).expect("its ends");
         left += high - low;
-        positions.add_partition_offset(&topic, partition.id(), Offset::Offset(low)).expect("a position");
+        positions
+            .add_partition_offset(&topic, partition.id(), Offset::Offset(low))
+            .expect("a position");
     }
     consumer.assign(&positions).expect("its partitions");
 
@@ -60,7 +63,9 @@ fn main() {
     let mut reader = Reader::new(&consumer);
     let mut refused = 0;
     while left > 0 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_millis() as i64;
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_millis()
+                as i64;
         reader.read(|record| {
             left -= 1;
             let Some(event) = event::parse(record.value) else {
@@ -140,14 +145,17 @@ impl<'a> Outputs<'a> {
             let (day, ms) = (now.div_euclid(86_400_000), now.rem_euclid(86_400_000));
             let (hours, minutes) = (ms / 3_600_000, ms / 60_000 % 60);
             let (seconds, ms) = (ms / 1000 % 60, ms % 1000);
-            self.now = (now, format!("{}T{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z", date(day)));
+            self.now =
+                (now, format!("{}T{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z", date(day)));
         }
         let category = event.page.trim_start_matches('/').split('/').next().unwrap_or_default();
         self.enriched.push(record.partition, record.key, |value| {
             value.extend_from_slice(&record.value[..record.value.len() - 1]);
-            for (name, text) in
-                [("processing_time", &*self.now.1), ("event_date", &self.date.1), ("page_category", category)]
-            {
+            for (name, text) in [
+                ("processing_time", &*self.now.1),
+                ("event_date", &self.date.1),
+                ("page_category", category),
+            ] {
                 for part in [",\"", name, "\":\"", text, "\""] {
                     value.extend_from_slice(part.as_bytes());
                 }
@@ -179,7 +187,9 @@ impl<'a> Outputs<'a> {
                 .expect("a position");
         }
         let group = self.consumer.group_metadata().expect("the consumer has a group");
-        self.producer.send_offsets_to_transaction(&positions, &group, WAIT).expect("the positions are sent");
+        self.producer
+            .send_offsets_to_transaction(&positions, &group, WAIT)
+            .expect("the positions are sent");
         self.producer.commit_transaction(WAIT).expect("a commit");
         if !last {
             self.producer.begin_transaction().expect("the next transaction");

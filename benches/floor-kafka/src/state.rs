@@ -59,7 +59,8 @@ impl State {
         let minute = event.time.div_euclid(MINUTE);
         // The first event read need not be the oldest: an hour is left before it.
         let first = *self.first_minute.get_or_insert(minute - 60);
-        let minute = usize::try_from(minute - first).expect("an event an hour older than the first one");
+        let minute =
+            usize::try_from(minute - first).expect("an event an hour older than the first one");
         if event.kind == "page_view" {
             self.view(event.page, minute);
         }
@@ -91,7 +92,11 @@ impl State {
         let hasher = &self.hasher;
         let user = self
             .users
-            .entry(hash, |user| user.name() == name.as_bytes(), |user| hash_bytes(hasher, user.name()))
+            .entry(
+                hash,
+                |user| user.name() == name.as_bytes(),
+                |user| hash_bytes(hasher, user.name()),
+            )
             .or_insert_with(|| {
                 self.sessions += 1;
                 User::new(name.as_bytes(), time, minute as i32)
