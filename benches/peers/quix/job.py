@@ -67,6 +67,6 @@ run(
     ["user_id", "session_start", "session_end"],
     lambda events: events.apply(lambda event: {"time": milliseconds(event)})
     .session_window(30 * MINUTE, grace_ms=GRACE, on_late=late)
-    .agg(start=Min("time"), end=Max("time")),
-    lambda key, window: (key, window["start"], window["end"]),
+    .agg(first=Min("time"), last=Max("time")),
+    lambda key, window: (key, window["first"], window["last"]),
 )
