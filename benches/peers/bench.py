@@ -90,6 +90,17 @@ class Results:
     differences: list | None = None
     failure: str | None = None
 
+    def verdict(self):
+        if self.failure:
+            return "failed"
+        if self.engine.results == "none":
+            return "not compared"
+        if not self.differences:
+            return "exact"
+        if all(difference.open_only for difference in self.differences):
+            return "exact, but the last sessions stay open"
+        return "wrong, see above"
+
 
 class Bench:
     def __init__(self, options):
@@ -182,7 +193,7 @@ class Bench:
             say(f"{cost.wall:7.1f} s {cost.cpu:7.1f} CPU-s {cost.peak_bytes / 1e6:7.0f} MB", end="  ")
             try:
                 found = self.compare(engine, tier, data / "expected", folder, enriched)
-                say("; ".join(found) or ("exact" if engine.results != "none" else ""))
+                say("; ".join(map(str, found)) or ("exact" if engine.results != "none" else ""))
                 # The worst round counts: a result that is right at times is not.
                 if results.differences is None or len(found) > len(results.differences):
                     results.differences = found
@@ -214,14 +225,17 @@ def say(text, end="\n"):
 def headline(tiers):
     """The first line of the comparison: who computes the right results from a backlog."""
     compared = [one for results in tiers.values() for one in results if one.engine.results != "none"]
-    peers = {one.engine.label for one in compared if one.engine.name != "streamkit" and (one.costs or one.failure)}
-    wrong = {one.engine.label for one in compared if one.engine.name != "streamkit" and (one.differences or one.failure)}
     ours = [one for one in compared if one.engine.name == "streamkit"]
-    text = ""
+    sentences = []
     if ours:
-        right = all(one.costs and not one.differences and not one.failure for one in ours)
-        text = "streamkit: every row as the batch computation has it. " if right else "STREAMKIT DIFFERS. "
-    return text + f"Of {len(peers)} peers {len(wrong)} have differences."
+        right = all(one.verdict() == "exact" for one in ours)
+        sentences.append("streamkit: every row as the batch computation has it." if right else "STREAMKIT DIFFERS.")
+    verdicts = {}
+    for one in compared:
+        if one.engine.name != "streamkit":
+            names = verdicts.setdefault(one.verdict(), [])
+            names += [one.engine.label] if one.engine.label not in names else []
+    return " ".join(sentences + [f"{verdict.capitalize()}: {', '.join(names)}." for verdict, names in sorted(verdicts.items())])
 
 
 def table(results):
@@ -238,12 +252,7 @@ def table(results):
             continue
         wall, cpu = median(one, "wall"), median(one, "cpu")
         times = f"{per_cpu['streamkit'] / per_cpu[one.engine.name]:.1f} ×" if ours and one is not ours else ""
-        if one.failure:
-            result = "failed"
-        elif one.engine.results == "none":
-            result = "not compared" if not one.differences else "differs"
-        else:
-            result = "differs, see above" if one.differences else "**exact**"
+        result = f"**{one.verdict()}**" if one.verdict() == "exact" else one.verdict()
         lines.append(
             f"| {name} | {one.events:,} | {wall:.1f} | {cpu:.1f} | {one.events / wall:,.0f} | "
             f"{one.events / cpu:,.0f} | {times} | {median(one, 'peak_bytes') / 1e6:,.0f} | {result} |"
@@ -306,7 +315,7 @@ def main():
     for tier, results in tiers.items():
         for one in results:
             if one.failure or one.differences:
-                say(f"- {one.engine.label}, {tier}: " + "; ".join([one.failure] if one.failure else one.differences))
+                say(f"- {one.engine.label}, {tier}: " + (one.failure or "; ".join(map(str, one.differences))))
     say(f"\n{machine()}, with broker and database on them; PostgreSQL {postgres}, {ask_version(['java', '--version'])}, "
         f"Python {platform.python_version()}; {options.rounds} round(s), load at the end {os.getloadavg()[0]:.1f}.")
     for tier, results in tiers.items():
