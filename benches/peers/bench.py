@@ -78,7 +78,6 @@ def engines(full):
                ("aggregates",), True, "files"),
         Engine("pathway", f"Pathway {version('pathway')}", python + [str(PEERS / "pathway/job.py")],
                ("aggregates",), True, "files", note="batch mode"),
-        Engine("quix", f"Quix {version('quixstreams')}", python + [str(PEERS / "quix/job.py")], ("aggregates",), True, "files"),
     ]
 
 
