@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench engine` prints, for each workload, nanoseconds and events per second of
 //! both, and how many times as fast as the loop the engine is: the median of rounds in which they
-//! take turns. `ROUNDS`, `EVENTS`, `USERS`, `PAGES` and `WORKERS` are read from the environment; a
-//! word on the command line chooses workloads.
+//! take turns. `ROUNDS`, `EVENTS`, `USERS` and `PAGES` are read from the environment; a word on the
+//! command line chooses workloads. There is one split and one worker, as the loop has.
 
 use std::time::Duration;
 
@@ -19,23 +19,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let size = Size::from_env();
-    let number = |name: &str, default: usize| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
-    let (rounds, workers) = (number("ROUNDS", 5), number("WORKERS", 1));
+    let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let events = Events::generate(size);
-    println!(
-        "{} events, {} users, {} pages, {workers} worker(s), {rounds} rounds",
-        size.events, size.users, size.pages
-    );
-    let structs = Memory::splits(deal(&events.structs, workers));
+    println!("{} events, {} users, {} pages, {rounds} rounds", size.events, size.users, size.pages);
+    let structs = Memory::new(events.structs.clone());
     let raws: Vec<RawRecord> = events
         .json
         .iter()
         .map(|json| RawRecord { value: Some(json.clone()), ..RawRecord::default() })
         .collect();
-    let records = Memory::splits(deal(&raws, workers));
+    let records = Memory::new(raws);
     for workload in Workload::ALL {
         let name = workload.name();
         if !words.is_empty() && !words.iter().any(|word| name.contains(word.as_str())) {
@@ -48,16 +42,13 @@ fn main() {
             },
             Contender {
                 name: "engine, structs",
-                run: Box::new(|| engine::structs(workload, &structs, workers)),
+                run: Box::new(|| engine::structs(workload, &structs)),
             },
             Contender {
                 name: "loop, JSON",
                 run: Box::new(|| floor::json(workload, &events.json, size.users)),
             },
-            Contender {
-                name: "engine, JSON",
-                run: Box::new(|| engine::json(workload, &records, workers)),
-            },
+            Contender { name: "engine, JSON", run: Box::new(|| engine::json(workload, &records)) },
         ];
         let times = interleaved(&mut contenders, rounds);
         println!("\n{name}");
@@ -65,12 +56,6 @@ fn main() {
             print(of, size.events, (i % 2 == 1).then(|| of.speed_to(&times[i - 1])));
         }
     }
-}
-
-/// One split for each worker. Lateness is a matter of splits, so with more than one the results are
-/// no longer those of the loop, unless no event is late.
-fn deal<T: Clone>(all: &[T], splits: usize) -> Vec<Vec<T>> {
-    (0..splits).map(|split| all.iter().skip(split).step_by(splits).cloned().collect()).collect()
 }
 
 fn print(times: &Times, events: usize, ratio: Option<f64>) {

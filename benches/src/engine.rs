@@ -57,17 +57,17 @@ impl Fields for Activity {
 
 /// Runs a workload over structs.
 #[must_use]
-pub fn structs(workload: Workload, events: &Memory<Event>, workers: usize) -> Outcome {
-    run(workload, events.clone(), workers)
+pub fn structs(workload: Workload, events: &Memory<Event>) -> Outcome {
+    run(workload, events.clone())
 }
 
 /// Runs a workload over JSON, decoding included.
 #[must_use]
-pub fn json(workload: Workload, records: &Memory<RawRecord>, workers: usize) -> Outcome {
-    run(workload, records.clone().decode(ActivityDecoder), workers)
+pub fn json(workload: Workload, records: &Memory<RawRecord>) -> Outcome {
+    run(workload, records.clone().decode(ActivityDecoder))
 }
 
-fn run<E: Fields>(workload: Workload, events: impl Source<Item = E>, workers: usize) -> Outcome {
+fn run<E: Fields>(workload: Workload, events: impl Source<Item = E>) -> Outcome {
     let job = Job::new("bench");
     let time = WatermarkStrategy::bounded_out_of_orderness(minutes(DELAY_MINUTES), E::time);
     let events = job.source("events", events, time);
@@ -96,7 +96,7 @@ fn run<E: Fields>(workload: Workload, events: impl Source<Item = E>, workers: us
         sessions.sink("all sessions", results.clone());
         sessions.late().sink("late sessions", late.clone());
     }
-    if let Err(error) = testing::run(job, RunConfig::new().workers(workers)) {
+    if let Err(error) = testing::run(job, RunConfig::new().workers(1)) {
         panic!("{error}");
     }
     let mut outcome = results.outcome();

@@ -95,8 +95,7 @@ impl DistinctKeys {
         }
         for end in self.panes.ends(pane).filter(|end| *end >= first_end) {
             let has = before >= self.panes.window(end).start.as_micros() || after < end;
-            let counted = has || !self.is_open(end) || self.has_exception(slot, end);
-            if !counted {
+            if !has && self.is_open(end) && !self.has_exception(slot, end) {
                 *self.counts.entry(end).or_default() += 1;
             }
         }

@@ -329,8 +329,8 @@ fn lineage_of_sinks(plan: &mut Plan, ours: String, setting: Setting<'_>) -> Resu
     }
 }
 
-/// Opens and claims every sink, those whose target is out of reach again and again. In rounds, since one sink may be held up by what another one has left open, and will end when
-/// it is claimed.
+/// Opens and claims every sink, those whose target is out of reach again and again. In rounds, since
+/// one sink may be held up by what another one has left open, and will end when it is claimed.
 fn claim_all(
     plan: &mut Plan,
     lineage: &str,

@@ -5,6 +5,9 @@
 //! hashed and their lines fetched before any is applied. There are no operators, no checkpoints,
 //! no sinks and no second thread.
 
+mod sessions;
+mod users;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -16,6 +19,8 @@ use crate::Workload;
 use crate::engine::{DELAY_MINUTES, GAP_MINUTES};
 use crate::events::{Event, Role, role};
 use crate::outcome::Outcome;
+use sessions::Sessions;
+use users::Users;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -248,210 +253,4 @@ impl Pages {
             outcome.page_views(start, page, u64::from(*views));
         }
     }
-}
-
-/// A user, in one line of the cache.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line {
-    hash: u64,
-    len: u8,
-    key: [u8; 23],
-    start: i64,
-    last: i64,
-    /// Of the open session; 0 if there is none.
-    events: u32,
-    /// Bit n: seen in minute `newest − n`.
-    seen: u32,
-    newest: i32,
-    /// The second at which somebody looks whether the session has ended.
-    due: u32,
-}
-
-impl Line {
-    /// Calls `count` with the last minute of each window that has not seen the user before.
-    #[inline]
-    fn appear(&mut self, minute: i64, mut count: impl FnMut(i64)) {
-        let minute = minute as i32;
-        let ahead = minute - self.newest;
-        if ahead > 0 {
-            self.seen = if ahead < 32 { self.seen << ahead } else { 0 };
-            self.newest = minute;
-        }
-        let bit = 1u32 << (self.newest - minute).min(31);
-        if self.seen & bit == 0 {
-            for last in minute..minute + PANES as i32 {
-                // The panes last − 4 ..= last, as bits below the newest.
-                let low = self.newest - last;
-                let panes = if low >= 0 { 0x1f_u32 << low.min(31) } else { 0x1f >> -low };
-                if self.seen & panes == 0 {
-                    count(i64::from(last));
-                }
-            }
-            self.seen |= bit;
-        }
-    }
-}
-
-struct Users {
-    lines: Vec<Line>,
-    mask: usize,
-}
-
-impl Users {
-    fn new(users: u32) -> Self {
-        let empty = Line {
-            hash: 0,
-            len: 0,
-            key: [0; 23],
-            start: 0,
-            last: 0,
-            events: 0,
-            seen: 0,
-            newest: 0,
-            due: u32::MAX,
-        };
-        let lines = (users as usize * 2).next_power_of_two();
-        Self { lines: vec![empty; lines], mask: lines - 1 }
-    }
-
-    /// Begins to load the line where a user should be.
-    #[inline]
-    #[expect(unsafe_code, reason = "a prefetch reads nothing, and the address is in the table")]
-    fn fetch(&self, hash: u64) {
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let line = &raw const self.lines[hash as usize & self.mask];
-            _mm_prefetch(line.cast::<i8>(), _MM_HINT_T0);
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = hash;
-    }
-
-    #[inline]
-    fn find(&mut self, hash: u64, user: &[u8]) -> usize {
-        let mut at = hash as usize & self.mask;
-        loop {
-            let line = &mut self.lines[at];
-            let len = line.len as usize;
-            if len == 0 {
-                line.hash = hash;
-                line.len = user.len() as u8;
-                line.key[..user.len()].copy_from_slice(user);
-                return at;
-            }
-            if line.hash == hash && &line.key[..len] == user {
-                return at;
-            }
-            at = (at + 1) & self.mask;
-        }
-    }
-}
-
-/// Events wait in the list of their second until the watermark has passed it.
-#[derive(Default)]
-struct Sessions {
-    first_second: i64,
-    waiting: VecDeque<Vec<(i64, Role, u32)>>,
-    /// Users whose session may end in second `first_second + index`.
-    due: VecDeque<Vec<u32>>,
-}
-
-impl Sessions {
-    #[inline]
-    fn wait(&mut self, time: i64, user: u32, role: Role) {
-        let second = (time.div_euclid(SECOND) - self.first_second) as usize;
-        if self.waiting.len() <= second {
-            self.waiting.resize_with(second + 1, Vec::new);
-        }
-        self.waiting[second].push((time, role, user));
-    }
-
-    fn fire(&mut self, watermark: i64, lines: &mut [Line], outcome: &mut Outcome) {
-        while (self.first_second + 1) * SECOND <= watermark {
-            let mut events = self.waiting.pop_front().unwrap_or_default();
-            events.sort_unstable_by_key(|(time, role, user)| (*time, order(*role), *user));
-            for (time, role, user) in events {
-                self.apply(time, role, user, lines, outcome);
-            }
-            for user in self.due.pop_front().unwrap_or_default() {
-                let line = &mut lines[user as usize];
-                line.due = u32::MAX;
-                if line.events > 0 {
-                    if closes(line) < (self.first_second + 1) * SECOND {
-                        close(line, outcome);
-                    } else {
-                        self.remind(user, line);
-                    }
-                }
-            }
-            self.first_second += 1;
-        }
-    }
-
-    #[inline]
-    fn apply(
-        &mut self,
-        time: i64,
-        role: Role,
-        user: u32,
-        lines: &mut [Line],
-        outcome: &mut Outcome,
-    ) {
-        let line = &mut lines[user as usize];
-        if line.events > 0 && (time >= closes(line) || role == Role::Start && line.start < time) {
-            close(line, outcome);
-        }
-        if line.events == 0 {
-            line.start = time;
-        }
-        line.last = time;
-        line.events += 1;
-        if role == Role::End {
-            close(line, outcome);
-        } else if line.due == u32::MAX {
-            self.remind(user, line);
-        }
-    }
-
-    fn remind(&mut self, user: u32, line: &mut Line) {
-        let second = closes(line).div_euclid(SECOND);
-        // At the earliest in the second after this one, whose list is being worked off.
-        let index = (second - self.first_second).max(1) as usize;
-        line.due = index as u32;
-        if self.due.len() < index {
-            self.due.resize_with(index, Vec::new);
-        }
-        match self.due.get_mut(index) {
-            Some(users) => users.push(user),
-            None => self.due.push_back(vec![user]),
-        }
-    }
-
-    fn finish(&mut self, lines: &mut [Line], outcome: &mut Outcome) {
-        let seconds = self.waiting.len() as i64;
-        self.fire((self.first_second + seconds) * SECOND, lines, outcome);
-        lines.iter_mut().filter(|line| line.events > 0).for_each(|line| close(line, outcome));
-    }
-}
-
-fn order(role: Role) -> u8 {
-    match role {
-        Role::Start => 0,
-        Role::View | Role::Other => 1,
-        Role::End => 2,
-    }
-}
-
-#[inline]
-fn closes(line: &Line) -> i64 {
-    (line.last + GAP).min(line.start + DAY)
-}
-
-#[inline]
-fn close(line: &mut Line, outcome: &mut Outcome) {
-    let user = &line.key[..line.len as usize];
-    outcome.session(user, line.start, line.last, u64::from(line.events));
-    line.events = 0;
 }
