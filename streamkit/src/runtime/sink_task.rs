@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::ticks::Ticks;
 use crate::connector::{Claim, Commit, Point, Progress, SinkOptions, SinkWriter};
@@ -67,6 +67,11 @@ fn jittered(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(random as f64 / f64::from(u32::MAX))
 }
 
+/// How long a sink naps: too short to matter beside the time that its rows may wait for a commit.
+fn nap(within: Duration) -> Duration {
+    (within / 10).clamp(millis(2), millis(5))
+}
+
 /// How long rows wait for a commit. While more is at hand, a commit waits until it is a fifth of the
 /// work at most, so that a backlog is not spent on waiting for commits; but not much longer than a
 /// second.
@@ -126,7 +131,7 @@ impl<T: Data> SinkTask<T> {
         self.report(None);
         while self.ends < self.watermarks.len() {
             self.shared.reach.free();
-            let received = self.receiver.recv_timeout(self.patience());
+            let received = self.receive();
             self.shared.reach.busy(self.clock.elapsed());
             match received {
                 Ok((worker, message)) => self.take(worker, message)?,
@@ -145,6 +150,18 @@ impl<T: Data> SinkTask<T> {
             self.commit()?;
         }
         Ok(())
+    }
+
+    /// The next message. With none at hand it naps before it waits for one: a worker that sends to a
+    /// thread that waits has to wake it, and at a high rate that would be for every batch.
+    fn receive(&self) -> std::result::Result<(usize, SinkMessage<T>), RecvTimeoutError> {
+        match self.receiver.try_recv() {
+            Ok(message) => return Ok(message),
+            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+            Err(TryRecvError::Empty) => {}
+        }
+        std::thread::sleep(nap(self.options.commit_within).min(self.patience()));
+        self.receiver.recv_timeout(self.patience())
     }
 
     fn take(&mut self, worker: usize, message: SinkMessage<T>) -> Result<()> {

@@ -44,7 +44,7 @@ struct Entry {
 
 /// The longest key that lies in its entry.
 const INLINE: usize = 20;
-const FEWEST_TO_SWEEP: usize = 4_096;
+const FEWEST_TO_SWEEP: usize = 65_536;
 const NO_SLOT: u32 = u32::MAX;
 
 impl Entry {

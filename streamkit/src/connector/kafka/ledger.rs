@@ -48,6 +48,9 @@ const READER: &[(&str, &str)] = &[
     ("check.crcs", "true"),
     ("fetch.wait.max.ms", "10"),
     ("fetch.queue.backoff.ms", "2"),
+    // A topic that was made a moment ago has no leader yet.
+    ("fetch.error.backoff.ms", "20"),
+    ("topic.metadata.refresh.fast.interval.ms", "50"),
 ];
 
 /// How much of the topic is read.
@@ -79,7 +82,10 @@ pub(super) fn read(
         .config(READER)?
         .create_with_context(Observer::default())
         .map_err(|e| fail(what(), e))?;
-    let client = Closing::new(client);
+    let client = Closing::unawaited(client);
+    // The client looks for the start of a partition whose leader it does not know only half a second
+    // later. If there is no answer now, it finds out in its own time.
+    let _ = client.fetch_metadata(Some(topic), seconds(5));
     {
         // In a scope of its own: a list that outlives its client makes closing it hang.
         let mut list = TopicPartitionList::new();

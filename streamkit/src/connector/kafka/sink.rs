@@ -18,7 +18,7 @@ use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::failpoint::{broken, failpoint};
 use crate::record::Batch;
-use crate::time::{Timestamp, millis};
+use crate::time::{Clock, SystemClock, Timestamp, millis};
 
 /// A transaction with so many rows or bytes is committed early.
 const FULL_ROWS: usize = 200_000;
@@ -212,13 +212,16 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         }
         // First shut out the older producer and end its transaction, then read: what is read can
         // no longer change behind our back.
+        let clock = SystemClock::new();
         let properties = &self.target.properties;
         let topics = [self.topic.to_string(), self.target.progress_topic()];
         let transactions =
             Transactions::start(properties, &self.transactional_id, topics, self.max_bytes)?;
+        let started = clock.elapsed();
         failpoint("kafka.initialised");
         let until = if self.confirmed.is_some() { Until::End } else { Until::EndSoon };
         let stored = self.stored(until)?;
+        let read = clock.elapsed();
         failpoint("kafka.progress_read");
         self.judge(stored.as_ref(), &claim.lineage)?;
         self.transactions = Some(transactions);
@@ -227,6 +230,13 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         let progress = stored.and_then(|stored| stored.progress);
         match self.store(progress.clone())? {
             Commit::Done => {
+                tracing::debug!(
+                    sink = %self.key,
+                    initialised = ?started,
+                    progress_read = ?read,
+                    claimed = ?clock.elapsed(),
+                    "claimed"
+                );
                 failpoint("kafka.claimed");
                 Ok(progress)
             }

@@ -132,7 +132,7 @@ impl KafkaTarget {
             .config(&[])?
             .create_with_context(Observer::default())
             .map_err(|e| fail("cannot connect to Kafka", e))?;
-        Ok(Closing::new(admin))
+        Ok(Closing::unawaited(admin))
     }
 
     fn settings(&self, admin: &AdminClient<Observer>, topic: &str) -> Result<TopicSettings> {

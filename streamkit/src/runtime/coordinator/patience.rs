@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::runtime::handle::Outside;
-use crate::time::millis;
+use crate::time::{Clock, SystemClock, millis, seconds};
 
-/// How often a new job tries.
+/// How often a new job tries, and for how long: an attempt may take some time by itself.
 const NEW_JOB_ATTEMPTS: u32 = 5;
+const NEW_JOB_TRIES_FOR: Duration = seconds(10);
 const FIRST_PAUSE: Duration = millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = seconds(5);
 /// How often it looks whether waiting is still of use.
 const LOOK: Duration = millis(20);
 
@@ -24,16 +25,18 @@ pub(super) struct Patience<'a> {
     has_run: bool,
     attempt: u32,
     pause: Duration,
+    clock: SystemClock,
 }
 
 impl<'a> Patience<'a> {
     pub(super) fn new(outside: &'a Outside, has_run: bool) -> Self {
-        Self { outside, has_run, attempt: 1, pause: FIRST_PAUSE }
+        Self { outside, has_run, attempt: 1, pause: FIRST_PAUSE, clock: SystemClock::new() }
     }
 
     /// Whether it makes sense to try again after this error.
     pub(super) fn allows(&self, error: &Error) -> bool {
-        error.is_retriable() && (self.has_run || self.attempt < NEW_JOB_ATTEMPTS)
+        let elapsed = self.clock.elapsed();
+        error.is_retriable() && (self.has_run || may_try_again(self.attempt, elapsed))
     }
 
     /// Waits before the next attempt; false, if the job is asked to stop or `in_vain` says so
@@ -81,6 +84,11 @@ impl<'a> Patience<'a> {
     }
 }
 
+/// Whether a new job goes on trying.
+fn may_try_again(attempts: u32, elapsed: Duration) -> bool {
+    attempts < NEW_JOB_ATTEMPTS && elapsed < NEW_JOB_TRIES_FOR
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -109,6 +117,13 @@ mod tests {
         assert!(matches!(tries(false, down, 100), (5, Some(_))));
         assert!(matches!(tries(false, down, 5), (5, None)));
         assert!(matches!(tries(true, down, 100), (100, None)));
+    }
+
+    #[test]
+    fn f54_a_new_job_whose_attempts_take_long_says_so_soon() {
+        assert!(may_try_again(4, seconds(9)));
+        assert!(!may_try_again(5, seconds(1)));
+        assert!(!may_try_again(1, seconds(15)), "one attempt that took fifteen seconds is enough");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
+use std::panic::resume_unwind;
 use std::sync::{Arc, PoisonError};
 
 use tokio::runtime::Handle;
@@ -329,8 +330,9 @@ fn lineage_of_sinks(plan: &mut Plan, ours: String, setting: Setting<'_>) -> Resu
     }
 }
 
-/// Opens and claims every sink, those whose target is out of reach again and again. In rounds, since
-/// one sink may be held up by what another one has left open, and will end when it is claimed.
+/// Opens and claims every sink, all at the same time, since most of it is waiting for answers; those
+/// whose target is out of reach again and again. In rounds, since one sink may be held up by what
+/// another one has left open, and will end when it is claimed.
 fn claim_all(
     plan: &mut Plan,
     lineage: &str,
@@ -339,27 +341,25 @@ fn claim_all(
     let mut stored: Vec<Option<Option<Progress>>> = plan.sinks.iter().map(|_| None).collect();
     let mut patience = Patience::new(setting.outside, setting.has_run);
     loop {
+        let claimed: Vec<_> = std::thread::scope(|threads| {
+            let missing = plan.sinks.iter_mut().zip(&mut stored).filter(|(_, s)| s.is_none());
+            let claims: Vec<_> = missing
+                .map(|(sink, stored)| {
+                    threads.spawn(move || claim_one(sink.as_mut(), stored, lineage, setting))
+                })
+                .collect();
+            claims
+                .into_iter()
+                .map(|claim| claim.join().unwrap_or_else(|p| resume_unwind(p)))
+                .collect()
+        });
         let mut failed = None;
-        for (sink, stored) in plan.sinks.iter_mut().zip(&mut stored) {
-            if stored.is_some() {
-                continue;
+        for (sink, error) in claimed.into_iter().filter_map(Result::err) {
+            if !patience.allows(&error) {
+                return Err((sink, error));
             }
-            let result = open_sink(sink.as_mut(), lineage, setting);
-            let status = sink.shared();
-            let trouble = result.as_ref().err().map(ToString::to_string);
-            status.status.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
-            setting.outside.show_sink(&status);
-            match result {
-                Ok(progress) => {
-                    *stored = Some(progress);
-                    failpoint("recovery.sink_claimed");
-                }
-                Err(error) if patience.allows(&error) => {
-                    tracing::warn!(sink = %sink.name(), %error, "a sink cannot be opened; trying again");
-                    failed = Some((sink.name().to_owned(), error));
-                }
-                Err(error) => return Err((sink.name().to_owned(), error)),
-            }
+            tracing::warn!(%sink, %error, "a sink cannot be opened; trying again");
+            failed = Some((sink, error));
         }
         let Some(failed) = failed else { break };
         if !patience.pause(|| false) {
@@ -367,6 +367,23 @@ fn claim_all(
         }
     }
     Ok(stored.into_iter().map(Option::flatten).collect())
+}
+
+/// One attempt; what it comes to is shown.
+fn claim_one(
+    sink: &mut dyn SinkCell,
+    stored: &mut Option<Option<Progress>>,
+    lineage: &str,
+    setting: Setting<'_>,
+) -> Result<(), (String, Error)> {
+    let result = open_sink(sink, lineage, setting);
+    let status = sink.shared();
+    let trouble = result.as_ref().err().map(ToString::to_string);
+    status.status.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
+    setting.outside.show_sink(&status);
+    *stored = Some(result.map_err(|error| (sink.name().to_owned(), error))?);
+    failpoint("recovery.sink_claimed");
+    Ok(())
 }
 
 fn open_sink(

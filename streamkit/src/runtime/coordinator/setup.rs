@@ -75,9 +75,11 @@ impl Coordinator {
         let started = config.clock.elapsed();
         let steps = plan.fingerprint();
         let mut found = recover(&mut plan, &steps, &job, &config, &outside, runtime)?;
+        let recovered = config.clock.elapsed();
         let mut facts = Facts::of(&found.recovered.facts);
         let mut splits = find_splits(&plan.sources, &mut found, &mut facts, &config)?;
         failpoint("recovery.facts_appended");
+        let found_splits = config.clock.elapsed();
         if let Some(closed) = facts.closed {
             let more: Vec<String> = splits
                 .iter()
@@ -182,6 +184,13 @@ impl Coordinator {
         let discovered = discover::start(&plan.sources, &known, &config, &over)?;
         let noted = highest_noted(&found.progress);
         let now = config.clock.elapsed();
+        tracing::debug!(
+            %job,
+            recovered = ?recovered.saturating_sub(started),
+            splits_found = ?found_splits.saturating_sub(recovered),
+            threads_started = ?now.saturating_sub(found_splits),
+            "the job runs"
+        );
         outside.progress.lock().unwrap_or_else(PoisonError::into_inner).state = JobState::Running;
         Ok(Some(Self {
             job,
