@@ -1,8 +1,8 @@
 //! The thread that fetches: one consumer for all partitions of a source.
 //!
 //! ```text
-//! broker ──► client's queue ──poll──► this thread ──chunks──► Lane 0 ──► reader of partition 0
-//!                                                        └──► Lane 1 ──► reader of partition 1
+//! broker ──► RecordQueue ──many at a time──► this thread ──chunks──► Lane 0 ──► reader of partition 0
+//!                                                               └──► Lane 1 ──► reader of partition 1
 //! ```
 //!
 //! One queue and one thread, since the client's other ways lose wake-ups or records: its stream,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rdkafka::ClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Message, Offset, TopicPartitionList};
@@ -13,8 +14,9 @@ use super::fetcher::{Client, Command, Shared};
 use super::flow::{self, Load, Switch};
 use super::lane::{ChunkBuilder, Lane};
 use super::native;
-use super::observer::End;
+use super::observer::{End, parse_end};
 use super::query::{out_of_range, watermarks};
+use super::record_queue::{RecordQueue, Taken};
 use crate::time::{Clock, SystemClock, millis, seconds};
 
 /// Records taken from the client before they are handed on, if it has that many at hand.
@@ -66,6 +68,7 @@ impl Feed {
 /// The thread's own state.
 pub(super) struct Work {
     client: Arc<Client>,
+    queue: Arc<RecordQueue>,
     shared: Arc<Shared>,
     topic: Arc<str>,
     buffer: usize,
@@ -84,7 +87,8 @@ impl Work {
         buffer: usize,
     ) -> Self {
         let (clock, looked) = (SystemClock::new(), Duration::ZERO);
-        Self { client, shared, topic, buffer, feeds: vec![], outages: 0, clock, looked }
+        let queue = Arc::new(RecordQueue::new(Arc::clone(&client)));
+        Self { client, queue, shared, topic, buffer, feeds: vec![], outages: 0, clock, looked }
     }
 
     pub(super) fn run(mut self) {
@@ -163,6 +167,7 @@ impl Work {
             let what = format!("cannot read topic {} partition {partition}", self.topic);
             feed.lane.fail(fail(what, error));
         }
+        self.queue.route(&self.topic, partition);
         self.feeds[index] = Some(feed);
     }
 
@@ -178,6 +183,9 @@ impl Work {
         self.outages = outages;
         for feed in self.feeds.iter_mut().flatten() {
             let partition = feed.lane.partition;
+            // The client ends the route of a partition that is no longer read some time after it was
+            // told so: perhaps after the partition was opened again. What has come meanwhile is kept.
+            self.queue.route(&self.topic, partition);
             let cached = native::cached_watermarks(self.client.client(), &self.topic, partition);
             if let Some((_, high)) = cached {
                 feed.lane.set_high(high);
@@ -241,37 +249,70 @@ impl Work {
 
     /// Takes what the client has, waiting for the first record only.
     fn burst(&mut self, wait: Duration) {
-        let client = Arc::clone(&self.client);
-        let mut wait = wait;
-        for _ in 0..BURST {
-            match client.poll(wait) {
-                None => break,
-                Some(Ok(message)) => {
-                    let offset = u64::try_from(message.offset()).unwrap_or(0);
-                    let Some(feed) = self.feed(message.partition()) else { continue };
-                    if offset < feed.next {
-                        continue;
-                    }
-                    let time = message.timestamp().to_millis();
-                    feed.chunk.push(offset, time, message.key(), message.payload());
-                    feed.next = offset + 1;
-                    feed.end = None;
-                    feed.ended = false;
-                    feed.held = None;
-                    if feed.chunk.is_full() {
-                        feed.flush();
-                    }
+        self.serve();
+        let queue = Arc::clone(&self.queue);
+        for taken in queue.take(BURST, wait).iter() {
+            match taken {
+                Taken::Record { partition, offset, millis, key, value } => {
+                    self.push(partition, offset, millis, key, value);
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.end(partition),
-                Some(Err(error)) => self.trouble(error),
+                Taken::Error { partition, code: Code::PartitionEOF, text } => {
+                    self.end(partition, parse_end(&text));
+                }
+                Taken::Error { code, text, .. } => {
+                    let error = KafkaError::MessageConsumption(code);
+                    self.client.context().error(error.clone(), &text);
+                    self.trouble(error);
+                }
             }
-            wait = Duration::ZERO;
         }
         self.feeds.iter_mut().flatten().for_each(Feed::flush);
     }
 
-    fn end(&mut self, partition: i32) {
-        let end = self.client.context().take_end();
+    /// Hears what the client has to say beside records. Records that came this way came before those
+    /// that come by their route, so they are taken first.
+    fn serve(&mut self) {
+        let client = Arc::clone(&self.client);
+        while let Some(polled) = client.poll(Duration::ZERO) {
+            match polled {
+                Ok(message) => {
+                    let time = message.timestamp().to_millis();
+                    let offset = u64::try_from(message.offset()).unwrap_or(0);
+                    self.push(message.partition(), offset, time, message.key(), message.payload());
+                }
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    let end = self.client.context().take_end();
+                    self.end(partition, end);
+                }
+                Err(error) => self.trouble(error),
+            }
+        }
+    }
+
+    #[inline]
+    fn push(
+        &mut self,
+        partition: i32,
+        offset: u64,
+        millis: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) {
+        let Some(feed) = self.feed(partition) else { return };
+        if offset < feed.next {
+            return;
+        }
+        feed.chunk.push(offset, millis, key, value);
+        feed.next = offset + 1;
+        feed.end = None;
+        feed.ended = false;
+        feed.held = None;
+        if feed.chunk.is_full() {
+            feed.flush();
+        }
+    }
+
+    fn end(&mut self, partition: i32, end: Option<End>) {
         let cached = native::cached_watermarks(self.client.client(), &self.topic, partition);
         let now = self.clock.elapsed();
         let Some(feed) = self.feed(partition) else { return };

@@ -40,6 +40,7 @@ mod native;
 mod observer;
 mod query;
 mod record;
+mod record_queue;
 mod sink;
 mod source;
 mod splits;

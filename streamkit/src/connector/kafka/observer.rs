@@ -164,7 +164,7 @@ impl ProducerContext for Observer {
 }
 
 /// Reads `… reached end of partition at offset 6 (HighwaterMark 9)`.
-fn parse_end(reason: &str) -> Option<End> {
+pub(super) fn parse_end(reason: &str) -> Option<End> {
     let number = |after: &str| -> Option<u64> {
         let rest = reason.split_once(after)?.1;
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
