@@ -2,10 +2,12 @@
 //! that is not in the data: checkpoints, ticks, idleness, the end.
 
 mod accuse;
+mod build;
 mod discover;
 mod patience;
 mod recover;
 mod setup;
+mod splits;
 mod watch;
 
 use std::collections::BTreeMap;

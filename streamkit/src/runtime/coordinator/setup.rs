@@ -2,37 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Sender, bounded};
 use tokio::runtime::Handle;
 
+use super::build::{BuildParts, PLANS, build_worker};
 use super::patience::Patience;
 use super::recover::recover;
+use super::splits::{find_splits, position_sinks, reopen};
 use super::{Coordinator, Ended, RunningSink, RunningWorker, Stage, discover};
 use crate::checkpoint::{CheckpointLog, Fact, PlanStep, Recovered};
 use crate::connector::{Claim, Point, Progress};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
-use crate::flow::Cx;
-use crate::graph::{Deploy, Plan, SinkCell, SinkParts, SourceCell, SourceParts};
+use crate::graph::{Plan, SinkCell, SinkParts};
 use crate::progress::JobState;
-use crate::record::{Place, Position, Split, SplitId, SplitList};
+use crate::record::{Place, Split, SplitId, SplitList};
 use crate::runtime::config::{InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
-use crate::runtime::recovery::{
-    Facts, PlannedSplit, SplitFacts, is_complete, plan_split, refuse_closed, reopening,
-    sink_position,
-};
+use crate::runtime::recovery::{Facts, PlannedSplit, is_complete, refuse_closed, sink_position};
 use crate::runtime::suspects;
-use crate::task::{
-    Gauges, GivenUpFor, GivenUps, Passage, Signal, SplitState, Tracked, Tracker, Worker,
-    WorkerShared, WorkerStatus,
-};
+use crate::task::{GivenUps, Passage, Signal, SplitState, Tracked, Tracker};
 use crate::time::Timestamp;
-
-/// The most splits that can wait to be opened by one worker.
-const PLANS: usize = 16_384;
 
 /// What recovery found out.
 pub(super) struct Found {
@@ -56,9 +48,17 @@ pub(super) struct Found {
 
 impl Found {
     /// Asks a source that may be out of reach.
-    fn ask<R>(&self, question: impl FnMut() -> Result<R>) -> Result<R> {
+    pub(super) fn ask<R>(&self, question: impl FnMut() -> Result<R>) -> Result<R> {
         Patience::new(&self.outside, self.has_run).until_done(|| false, question)
     }
+}
+
+/// Makes a fact durable; a disk that is full is waited for.
+pub(super) fn append(found: &mut Found, fact: Fact) -> Result<()> {
+    let patience = Patience::new(&found.outside, found.has_run);
+    patience.until_done(|| false, || found.log.append_fact(&fact))?;
+    found.recovered.facts.push(fact);
+    Ok(())
 }
 
 impl Coordinator {
@@ -261,154 +261,6 @@ fn tracked(split: &PlannedSplit) -> Tracked {
     }
 }
 
-/// The splits that exist, with everything that was decided about them before.
-fn find_splits(
-    sources: &[Box<dyn SourceCell>],
-    found: &mut Found,
-    facts: &mut Facts,
-    config: &RunConfig,
-) -> Result<Vec<PlannedSplit>> {
-    let checkpoint: BTreeMap<SplitId, _> = found
-        .recovered
-        .manifest
-        .splits
-        .iter()
-        .map(|entry| (entry.split.id.clone(), entry.clone()))
-        .collect();
-    let known: Vec<Split> = facts.splits.iter().map(|(split, _)| split.clone()).collect();
-    // Rule D6: a job that has committed anything never starts a split in the middle of its time.
-    // (A checkpoint may have been made before any split was known: by a start that was refused.)
-    let first_start = facts.splits.is_empty();
-    let mut planned: Vec<PlannedSplit> = vec![];
-    for (number, source) in sources.iter().enumerate() {
-        for split in found.ask(|| source.splits(&known))? {
-            if planned.iter().any(|p| p.plan.split.id == split.id) {
-                return Err(Error::user(format!(
-                    "two sources have a split called {}: give each its own data",
-                    split.id
-                ))
-                .at_step(source.step()));
-            }
-            let known = facts.splits.iter().find(|(known, _)| known.id == split.id).cloned();
-            let (split, start) = match known {
-                Some(known) => known,
-                None => {
-                    let start = found.ask(|| source.start(&split))?;
-                    append(found, Fact::Split { split: split.clone(), start })?;
-                    if !first_start {
-                        let floor =
-                            found.recovered.manifest.watermark.max(highest_w(&found.progress));
-                        let id = split.id.clone();
-                        append(found, Fact::Floor { split: id.clone(), from: start, floor })?;
-                        facts.floors.entry(id).or_default().push((start, floor));
-                    }
-                    (split, start)
-                }
-            };
-            let old_end = facts.ends.get(&split.id).copied();
-            let end = match (config.end, old_end) {
-                // Whether there is more than when it was closed; nothing is decided by it yet.
-                // A source without an end says so with an error that no waiting helps against.
-                (InputEnd::Wait, _) if facts.closed.is_some() => {
-                    match found.ask(|| source.end(&split)) {
-                        Err(error) if error.is_retriable() => return Err(error),
-                        end => end.ok(),
-                    }
-                }
-                (_, _) if facts.closed.is_some() => Some(found.ask(|| source.end(&split))?),
-                (InputEnd::Wait | InputEnd::KeepOpen, Some(end)) if !facts.end_reached => {
-                    // The bounded run before may have let the watermark pass the split (rule T9).
-                    let floors = facts.floors.entry(split.id.clone()).or_default();
-                    let floor = found.recovered.manifest.watermark.max(highest_w(&found.progress));
-                    if !floors.iter().any(|(from, has)| *from == end && *has >= floor) {
-                        floors.push((end, floor));
-                        floors.sort_unstable();
-                        append(found, Fact::Floor { split: split.id.clone(), from: end, floor })?;
-                    }
-                    Some(end).filter(|_| config.end == InputEnd::KeepOpen)
-                }
-                (InputEnd::Wait, _) => None,
-                (_, Some(end)) if !facts.end_reached => Some(end),
-                (_, _) => {
-                    let end = found.ask(|| source.end(&split))?;
-                    append(found, Fact::End { split: split.id.clone(), end })?;
-                    Some(end)
-                }
-            };
-            let index = u32::try_from(planned.len()).unwrap_or(u32::MAX);
-            let idle_at = facts.idle.get(&split.id).copied();
-            let idle_after = source.idle_after();
-            let floors = facts.floors.get(&split.id).cloned().unwrap_or_default();
-            let sinks = position_sinks(found);
-            let entry = checkpoint.get(&split.id);
-            let given_up = facts.given_up.get(&split.id).cloned().unwrap_or_default();
-            let given_up_by = facts.given_up_by.get(&split.id).cloned().unwrap_or_default();
-            let suspects = facts.suspects.get(&split.id).map_or(&[][..], Vec::as_slice);
-            let near = config.catch_up_beyond;
-            let facts = SplitFacts {
-                split,
-                start,
-                entry,
-                sinks,
-                floors,
-                given_up,
-                given_up_by,
-                suspects,
-                end,
-                near,
-            };
-            let mut plan = plan_split(index, facts);
-            plan.cuts.extend(idle_at.filter(|at| *at > plan.from.next));
-            planned.push(PlannedSplit { source: number, plan, idle_at, idle_after });
-        }
-    }
-    if config.end == InputEnd::Wait && !facts.ends.is_empty() && !facts.end_reached {
-        append(found, Fact::EndReached)?;
-    }
-    Ok(planned)
-}
-
-/// The positions of each position sink that was part of the job before.
-fn position_sinks(found: &Found) -> Vec<Option<&BTreeMap<SplitId, Position>>> {
-    found
-        .position_sinks
-        .iter()
-        .map(|&i| match &found.progress[i] {
-            Some(Progress { point: Point::Positions(positions), .. }) => Some(positions),
-            _ => None,
-        })
-        .collect()
-}
-
-pub(super) fn append(found: &mut Found, fact: Fact) -> Result<()> {
-    let patience = Patience::new(&found.outside, found.has_run);
-    patience.until_done(|| false, || found.log.append_fact(&fact))?;
-    found.recovered.facts.push(fact);
-    Ok(())
-}
-
-/// Makes the facts of [`reopening`] durable, and puts them into the plans.
-fn reopen(
-    found: &mut Found,
-    splits: &mut [PlannedSplit],
-    facts: &Facts,
-    closed: Timestamp,
-    end: InputEnd,
-) -> Result<()> {
-    tracing::warn!(%closed, "the job is reopened: records before that time are late");
-    let mut all = vec![];
-    for split in splits {
-        let plan = &mut split.plan;
-        // A split that came after the closing has its floor from first sight.
-        let from = facts.ends.get(&plan.split.id).copied().unwrap_or(plan.start);
-        plan.floors.push((from, closed));
-        plan.floors.sort_unstable();
-        plan.end = plan.end.filter(|_| end != InputEnd::Wait);
-        all.push((plan.split.id.clone(), from, plan.end));
-    }
-    reopening(closed, &all).into_iter().try_for_each(|fact| append(found, fact))
-}
-
 /// Every sink behind windows has every result up to here.
 fn lowest_w(sinks: &[Box<dyn SinkCell>], progress: &[Option<Progress>]) -> Timestamp {
     let fired = sinks.iter().zip(progress).filter(|(sink, _)| sink.is_fired());
@@ -417,14 +269,6 @@ fn lowest_w(sinks: &[Box<dyn SinkCell>], progress: &[Option<Progress>]) -> Times
         _ => Timestamp::MIN,
     });
     w.min().unwrap_or(Timestamp::MAX)
-}
-
-fn highest_w(progress: &[Option<Progress>]) -> Timestamp {
-    let of = |progress: &Progress| match &progress.point {
-        Point::Watermark { w, .. } => Some(*w),
-        Point::Positions(_) => None,
-    };
-    progress.iter().flatten().filter_map(of).max().unwrap_or(Timestamp::MIN)
 }
 
 fn highest_noted(progress: &[Option<Progress>]) -> BTreeMap<SplitId, u64> {
@@ -487,86 +331,4 @@ fn start_sink(
         })
         .map_err(|e| Error::external("a thread cannot be started").because(e))?;
     Ok(RunningSink { name, fired, had_progress, shared, thread: Some(thread) })
-}
-
-/// What all workers are built with.
-struct BuildParts<'a> {
-    begins: &'a BTreeMap<String, Timestamp>,
-    tracker: &'a Arc<Tracker>,
-    signals: &'a Arc<[Arc<Signal>]>,
-    restored_to: &'a Arc<[Place]>,
-    given_up: &'a Arc<GivenUpFor>,
-    splits: &'a SplitList,
-    aggregates: &'a Arc<[Arc<str>]>,
-    given_ups: &'a Arc<GivenUps>,
-    passage: &'a Arc<Passage>,
-    abort: &'a Arc<AtomicBool>,
-    ended: &'a Sender<Ended>,
-}
-
-/// Builds one worker, restores its state and starts its thread.
-fn build_worker(
-    index: usize,
-    plan: &mut Plan,
-    recovered: &Recovered,
-    config: &RunConfig,
-    parts: BuildParts<'_>,
-) -> Result<(RunningWorker, usize)> {
-    let mut deploy = Deploy {
-        worker: index,
-        signals: Arc::clone(parts.signals),
-        gauges: Gauges::default(),
-        passage: Arc::clone(parts.passage),
-        acks: Default::default(),
-        restored_to: Arc::clone(parts.restored_to),
-        given_up: Arc::clone(parts.given_up),
-        splits: parts.splits.clone(),
-        queue: config.queue,
-    };
-    let (mut sources, mut plans) = (vec![], vec![]);
-    for source in &mut plan.sources {
-        let (sender, receiver) = bounded(PLANS);
-        let input = SourceParts {
-            tracker: Arc::clone(parts.tracker),
-            clock: Arc::clone(&config.clock),
-            aggregates: Arc::clone(parts.aggregates),
-            given_ups: Arc::clone(parts.given_ups),
-            plans: receiver,
-        };
-        sources.push(source.input(&mut deploy, input)?);
-        plans.push(sender);
-    }
-    let mut keyed = vec![];
-    for make in &mut plan.keyed {
-        let mut input = make(&mut deploy)?;
-        input.restore(&mut |name| recovered.state.get(name).cloned())?;
-        input.begin(parts.begins);
-        keyed.push(input);
-    }
-    let inputs = sources.len() + keyed.len();
-    let (commands, received) = bounded(64);
-    let shared = Arc::new(WorkerShared {
-        signal: Arc::clone(&parts.signals[index]),
-        abort: Arc::clone(parts.abort),
-        status: Mutex::new(WorkerStatus::default()),
-        accusation: Mutex::new(None),
-    });
-    let mut worker = Worker {
-        sources,
-        keyed,
-        commands: received,
-        tracker: Arc::clone(parts.tracker),
-        shared: Arc::clone(&shared),
-        cx: Cx::new(index, parts.aggregates.len()),
-    };
-    let ended = parts.ended.clone();
-    let thread = std::thread::Builder::new()
-        .name(format!("worker {index}"))
-        .spawn(move || {
-            let result = worker.run();
-            // The queues into the sinks close with the worker, after it has said how it ended.
-            let _ = ended.send(Ended::Worker(index, result));
-        })
-        .map_err(|e| Error::external("a thread cannot be started").because(e))?;
-    Ok((RunningWorker { shared, commands, plans, thread: Some(thread) }, inputs))
 }
