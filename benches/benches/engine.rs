@@ -5,13 +5,11 @@
 //! take turns. `ROUNDS`, `EVENTS`, `USERS` and `PAGES` are read from the environment; a word on the
 //! command line chooses workloads. There is one split and one worker, as the loop has.
 
-use std::time::Duration;
-
 use streamkit::connector::RawRecord;
 use streamkit::connector::memory::Memory;
 use streamkit_benches::Workload;
-use streamkit_benches::events::{Events, Size};
-use streamkit_benches::rounds::{Contender, Times, interleaved};
+use streamkit_benches::events::{Events, Size, number};
+use streamkit_benches::rounds::{Contender, interleaved};
 use streamkit_benches::{engine, floor};
 
 #[global_allocator]
@@ -19,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let size = Size::from_env();
-    let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    let rounds = number("ROUNDS", 5);
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let events = Events::generate(size);
     println!("{} events, {} users, {} pages, {rounds} rounds", size.events, size.users, size.pages);
@@ -53,20 +51,8 @@ fn main() {
         let times = interleaved(&mut contenders, rounds);
         println!("\n{name}");
         for (i, of) in times.iter().enumerate() {
-            print(of, size.events, (i % 2 == 1).then(|| of.speed_to(&times[i - 1])));
+            let ratio = (i % 2 == 1).then(|| of.speed_to(&times[i - 1]));
+            of.print(size.events, &ratio.map(|r| format!("{r:.2} x the loop")).unwrap_or_default());
         }
     }
-}
-
-fn print(times: &Times, events: usize, ratio: Option<f64>) {
-    let per_event = |time: Duration| time.as_secs_f64() * 1e9 / events as f64;
-    let median = per_event(times.median());
-    let best = times.rounds.iter().min().copied().unwrap_or_default();
-    print!(
-        "  {:<16} {median:>7.1} ns/event (best {:>6.1}) {:>7.2} M events/s",
-        times.name,
-        per_event(best),
-        1e3 / median
-    );
-    println!("{}", ratio.map(|r| format!("   {r:.2} x the loop")).unwrap_or_default());
 }

@@ -58,16 +58,22 @@ impl Fields for Activity {
 /// Runs a workload over structs.
 #[must_use]
 pub fn structs(workload: Workload, events: &Memory<Event>) -> Outcome {
-    run(workload, events.clone())
+    run(workload, events.clone(), 1)
+}
+
+/// Runs a workload over structs on several workers.
+#[must_use]
+pub fn on_workers(workload: Workload, events: &Memory<Event>, workers: usize) -> Outcome {
+    run(workload, events.clone(), workers)
 }
 
 /// Runs a workload over JSON, decoding included.
 #[must_use]
 pub fn json(workload: Workload, records: &Memory<RawRecord>) -> Outcome {
-    run(workload, records.clone().decode(ActivityDecoder))
+    run(workload, records.clone().decode(ActivityDecoder), 1)
 }
 
-fn run<E: Fields>(workload: Workload, events: impl Source<Item = E>) -> Outcome {
+fn run<E: Fields>(workload: Workload, events: impl Source<Item = E>, workers: usize) -> Outcome {
     let job = Job::new("bench");
     let time = WatermarkStrategy::bounded_out_of_orderness(minutes(DELAY_MINUTES), E::time);
     let events = job.source("events", events, time);
@@ -96,7 +102,7 @@ fn run<E: Fields>(workload: Workload, events: impl Source<Item = E>) -> Outcome 
         sessions.sink("all sessions", results.clone());
         sessions.late().sink("late sessions", late.clone());
     }
-    if let Err(error) = testing::run(job, RunConfig::new().workers(1)) {
+    if let Err(error) = testing::run(job, RunConfig::new().workers(workers)) {
         panic!("{error}");
     }
     let mut outcome = results.outcome();

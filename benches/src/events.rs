@@ -51,16 +51,25 @@ pub struct Size {
     pub pages: u32,
 }
 
+/// A number from the environment: the size of something, or how often.
+#[must_use]
+pub fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 impl Size {
     /// From the environment, so that any bench can be had in another size: `EVENTS`, `USERS`,
     /// `PAGES`.
     #[must_use]
     pub fn from_env() -> Self {
-        let number = |name: &str, default| {
-            std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-        };
+        Self::or(1_000_000)
+    }
+
+    /// As [`from_env`](Self::from_env), with so many events unless `EVENTS` says otherwise.
+    #[must_use]
+    pub fn or(events: usize) -> Self {
         Self {
-            events: number("EVENTS", 1_000_000),
+            events: number("EVENTS", events),
             users: number("USERS", 100_000).try_into().unwrap_or(u32::MAX),
             pages: number("PAGES", 10_000).try_into().unwrap_or(u32::MAX),
         }
@@ -75,8 +84,19 @@ impl Events {
     /// If the generator refuses the size, or makes an event that cannot be decoded.
     #[must_use]
     pub fn generate(size: Size) -> Self {
+        let mut splits = Self::splits(size, 1);
+        splits.remove(0)
+    }
+
+    /// As [`generate`](Self::generate), in several splits of about equal size; all events of a user
+    /// are in one of them.
+    ///
+    /// # Panics
+    /// As [`generate`](Self::generate).
+    #[must_use]
+    pub fn splits(size: Size, splits: u32) -> Vec<Self> {
         let options = GeneratorOptions {
-            splits: 1,
+            splits,
             users: size.users,
             pages: size.pages,
             events_per_second: (size.events as u64 / 1_800).max(1),
@@ -85,19 +105,24 @@ impl Events {
             other_time_forms: 0.0,
             ..GeneratorOptions::default()
         };
-        let mut reader = match Generator::new(&options) {
-            Ok(generator) => generator.reader(0, 0),
+        let generator = match Generator::new(&options) {
+            Ok(generator) => generator,
             Err(error) => panic!("{error}"),
         };
-        let (mut arena, mut spans) = (vec![], vec![]);
-        reader.fill(&mut arena, &mut spans, size.events);
-        let arena = Bytes::from_static(arena.leak());
-        let json: Vec<Bytes> = spans
-            .iter()
-            .map(|span| arena.slice(span.value.start as usize..span.value.end as usize))
-            .collect();
-        let structs = json.iter().map(event).collect();
-        Self { json, structs }
+        (0..splits)
+            .map(|split| {
+                let mut reader = generator.reader(split, 0);
+                let (mut arena, mut spans) = (vec![], vec![]);
+                reader.fill(&mut arena, &mut spans, size.events / splits as usize);
+                let arena = Bytes::from_static(arena.leak());
+                let json: Vec<Bytes> = spans
+                    .iter()
+                    .map(|span| arena.slice(span.value.start as usize..span.value.end as usize))
+                    .collect();
+                let structs = json.iter().map(event).collect();
+                Self { json, structs }
+            })
+            .collect()
     }
 }
 

@@ -9,7 +9,9 @@
 pub mod engine;
 pub mod events;
 pub mod floor;
+pub mod nexmark;
 pub mod outcome;
+pub mod records;
 pub mod rounds;
 pub mod sink;
 

@@ -88,3 +88,10 @@ impl Row for SessionResult<Vec<u8>, u64> {
         outcome.session(&self.key, start, end, self.value);
     }
 }
+
+/// Counts by number.
+impl Row for Windowed<u64, u64> {
+    fn add_to(&self, outcome: &mut Outcome) {
+        outcome.row([self.window.start.as_micros() as u64, self.key, self.value, 0]);
+    }
+}

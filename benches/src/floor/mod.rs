@@ -25,25 +25,27 @@ use users::Users;
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const DAY: i64 = 24 * 60 * MINUTE;
-const DELAY: i64 = DELAY_MINUTES as i64 * MINUTE;
+/// How far the watermark is behind the latest event.
+pub const DELAY: i64 = DELAY_MINUTES as i64 * MINUTE;
 const GAP: i64 = GAP_MINUTES as i64 * MINUTE;
 /// Panes of a sliding window.
 const PANES: i64 = 5;
 /// Events that are hashed and fetched together.
-const TOGETHER: usize = 64;
+pub const TOGETHER: usize = 64;
 
 /// Runs a workload over structs.
 #[must_use]
 pub fn structs(workload: Workload, events: &[Event], users: u32) -> Outcome {
-    let mut state = Floor::new(workload, users);
+    let mut state = Floor::new(Parts::of(workload), users);
     events.chunks(TOGETHER).for_each(|events| state.add(events));
-    state.finish()
+    let high = state.high;
+    state.finish(high)
 }
 
 /// Runs a workload over JSON; decoding is pipeline-app's.
 #[must_use]
 pub fn json(workload: Workload, records: &[Bytes], users: u32) -> Outcome {
-    let mut state = Floor::new(workload, users);
+    let mut state = Floor::new(Parts::of(workload), users);
     for records in records.chunks(TOGETHER) {
         let activities: Vec<_> = records
             .iter()
@@ -63,20 +65,51 @@ pub fn json(workload: Workload, records: &[Bytes], users: u32) -> Outcome {
             .collect();
         state.add_borrowed(&events);
     }
-    state.finish()
+    let high = state.high;
+    state.finish(high)
 }
 
-#[derive(Clone, Copy)]
-struct Borrowed<'a> {
-    time: i64,
-    user: &'a [u8],
-    page: &'a [u8],
-    role: Role,
+/// An event whose texts are elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Borrowed<'a> {
+    /// In microseconds.
+    pub time: i64,
+    /// Who did it.
+    pub user: &'a [u8],
+    /// Where.
+    pub page: &'a [u8],
+    /// What.
+    pub role: Role,
 }
 
-/// Minutes are counted from `base`; those before `fired` have given their results.
-struct Floor {
-    workload: Workload,
+/// Which of the results are computed.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts {
+    /// Page views per minute.
+    pub tumbling: bool,
+    /// Users of five minutes.
+    pub sliding: bool,
+    /// Sessions.
+    pub sessions: bool,
+}
+
+impl Parts {
+    /// What a workload needs.
+    #[must_use]
+    pub fn of(workload: Workload) -> Self {
+        Self {
+            tumbling: workload.tumbling(),
+            sliding: workload.sliding(),
+            sessions: workload.sessions(),
+        }
+    }
+}
+
+/// The state of the loop. Minutes are counted from `base`; those before `fired` have given their
+/// results.
+#[expect(missing_debug_implementations, reason = "it is a large table")]
+pub struct Floor {
+    parts: Parts,
     high: i64,
     base: i64,
     fired: i64,
@@ -85,13 +118,18 @@ struct Floor {
     /// Users of the window whose last minute is `fired + index`.
     active: VecDeque<u64>,
     sessions: Sessions,
-    outcome: Outcome,
+    /// Start and users of windows, for somebody who adds up what several have seen.
+    pub partial: Option<Vec<(i64, u64)>>,
+    /// The results so far.
+    pub outcome: Outcome,
 }
 
 impl Floor {
-    fn new(workload: Workload, users: u32) -> Self {
+    /// Nothing has been seen yet, of at most so many users.
+    #[must_use]
+    pub fn new(parts: Parts, users: u32) -> Self {
         Self {
-            workload,
+            parts,
             high: i64::MIN,
             base: i64::MIN,
             fired: 0,
@@ -99,6 +137,7 @@ impl Floor {
             users: Users::new(users),
             active: VecDeque::new(),
             sessions: Sessions::default(),
+            partial: None,
             outcome: Outcome::default(),
         }
     }
@@ -115,24 +154,34 @@ impl Floor {
 
     fn add_borrowed(&mut self, events: &[Borrowed<'_>]) {
         if self.base == i64::MIN {
-            // No event that counts is earlier than this.
-            let earliest = events[0].time - 2 * DELAY;
-            self.base = earliest.div_euclid(MINUTE);
-            self.sessions.first_second = earliest.div_euclid(SECOND);
-            self.high = events[0].time;
+            self.begin(events[0].time);
         }
         let mut marks = [0; TOGETHER];
         for (mark, event) in marks.iter_mut().zip(events) {
             *mark = self.high - DELAY;
             self.high = self.high.max(event.time);
         }
-        if self.workload.tumbling() {
-            self.count_views(events, &marks);
-        }
-        if self.workload.sliding() || self.workload.sessions() {
-            self.count_users(events, &marks);
-        }
+        self.take(events, &marks);
         self.fire(self.high - DELAY);
+    }
+
+    /// Says when the first event happened, before anything else is done.
+    pub fn begin(&mut self, first: i64) {
+        // No event that counts is earlier than this.
+        let earliest = first - 2 * DELAY;
+        self.base = earliest.div_euclid(MINUTE);
+        self.sessions.first_second = earliest.div_euclid(SECOND);
+        self.high = first;
+    }
+
+    /// Takes at most [`TOGETHER`] events in, with the watermark that each of them has found.
+    pub fn take(&mut self, events: &[Borrowed<'_>], marks: &[i64]) {
+        if self.parts.tumbling {
+            self.count_views(events, marks);
+        }
+        if self.parts.sliding || self.parts.sessions {
+            self.count_users(events, marks);
+        }
     }
 
     fn minute(&self, time: i64) -> i64 {
@@ -158,7 +207,7 @@ impl Floor {
         }
         for ((event, mark), hash) in events.iter().zip(marks).zip(hashes) {
             let at = self.users.find(hash, event.user);
-            if self.workload.sliding() {
+            if self.parts.sliding {
                 let (minute, open) = (self.minute(event.time), self.minute(*mark));
                 if minute + PANES <= open {
                     self.outcome.late += 1;
@@ -175,7 +224,7 @@ impl Floor {
                     });
                 }
             }
-            if self.workload.sessions() {
+            if self.parts.sessions {
                 if event.time < *mark {
                     self.outcome.late += 1;
                 } else {
@@ -186,7 +235,7 @@ impl Floor {
     }
 
     /// Gives out what is final at the watermark.
-    fn fire(&mut self, watermark: i64) {
+    pub fn fire(&mut self, watermark: i64) {
         while self.fired < self.minute(watermark)
             && !(self.pages.minutes.is_empty() && self.active.is_empty())
         {
@@ -194,24 +243,38 @@ impl Floor {
             self.pages.fire(start, &mut self.outcome);
             let users = self.active.pop_front().unwrap_or(0);
             if users > 0 {
-                self.outcome.active_users(start - (PANES - 1) * MINUTE, users);
+                self.active_users(start - (PANES - 1) * MINUTE, users);
             }
             self.fired += 1;
         }
         if self.pages.minutes.is_empty() && self.active.is_empty() {
             self.fired = self.fired.max(self.minute(watermark));
         }
-        if self.workload.sessions() {
+        if self.parts.sessions {
             self.sessions.fire(watermark, &mut self.users.lines, &mut self.outcome);
         }
     }
 
-    fn finish(mut self) -> Outcome {
-        self.fire(self.high + PANES * MINUTE);
-        if self.workload.sessions() {
+    fn active_users(&mut self, start: i64, users: u64) {
+        match &mut self.partial {
+            Some(partial) => partial.push((start, users)),
+            None => self.outcome.active_users(start, users),
+        }
+    }
+
+    /// Everything, after the last event; `high` is the time of the latest one.
+    #[must_use]
+    pub fn finish(mut self, high: i64) -> Outcome {
+        self.finish_partial(high);
+        self.outcome
+    }
+
+    /// As [`finish`](Self::finish), for one that sees a part of the users.
+    pub fn finish_partial(&mut self, high: i64) {
+        self.fire(high + PANES * MINUTE);
+        if self.parts.sessions {
             self.sessions.finish(&mut self.users.lines, &mut self.outcome);
         }
-        self.outcome
     }
 }
 

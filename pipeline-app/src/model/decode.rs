@@ -16,6 +16,7 @@ use super::canonical;
 use super::event_time::{self, Timestamp};
 use super::json::{self, Kind, Member, Span};
 use super::json_text::{excerpt, unescape};
+use super::name::Name;
 use super::reject::{Field, Reason, Reject};
 
 /// How many bytes of UTF-8 a field may have.
@@ -26,12 +27,6 @@ pub(super) const fn limit(field: Field) -> usize {
         Field::PageUrl => 2048,
         Field::EventTime => usize::MAX,
     }
-}
-
-/// Whether an enriched record has a field of this name that is not the record's.
-#[inline]
-pub(super) fn is_reserved(name: &[u8]) -> bool {
-    matches!(name, b"processing_time" | b"event_date" | b"page_category")
 }
 
 /// Reads one record. `value` is what it says, `origin` where it comes from.
@@ -52,11 +47,8 @@ fn decode_any(body: Bytes, origin: Origin) -> Result<Activity, Reject> {
     if body.iter().copied().all(json::is_white_space) {
         return Err(empty());
     }
-    if std::str::from_utf8(&body).is_err() {
-        return Err(bad_utf8(&body));
-    }
     let mut record =
-        Record { body: &body, values: [None; 4], has_reserved: false, unescaped: Vec::new() };
+        Record { body: &body, values: [None; 5], has_reserved: false, unescaped: Vec::new() };
     record.read()?;
 
     let user_id = record.user_id()?;
@@ -79,8 +71,8 @@ struct Value {
 /// The members of a record that matter, not yet checked.
 struct Record<'a> {
     body: &'a [u8],
-    /// In the order of [`Field::ALL`].
-    values: [Option<Value>; 4],
+    /// In the order of [`Field::ALL`], and any other value.
+    values: [Option<Value>; 5],
     has_reserved: bool,
     unescaped: Vec<u8>,
 }
@@ -89,30 +81,32 @@ impl<'a> Record<'a> {
     /// Finds the values, and checks all that concerns the record as a whole.
     fn read(&mut self) -> Result<(), Reject> {
         let Self { body, values, has_reserved, .. } = self;
+        let body: &[u8] = body;
         let mut duplicate = None;
         let visit = |Member { key, key_is_escaped, value, kind }: Member| {
-            let written = key.inner().of(body);
-            let field = if key_is_escaped {
-                let name = unescape(written);
-                *has_reserved |= is_reserved(&name);
-                Field::of(&name)
+            let name = if key_is_escaped {
+                Name::of(&unescape(key.inner().of(body)))
             } else {
-                *has_reserved |= is_reserved(written);
-                Field::of(written)
+                Name::within(body, key.inner())
             };
-            let Some(field) = field else {
-                return;
-            };
-            if values[field as usize].replace(Value { span: value, kind }).is_some() {
-                duplicate = duplicate.or(Some(field));
+            *has_reserved |= name.is_reserved();
+            let place = name.place();
+            let before = values[place].replace(Value { span: value, kind });
+            if before.is_some() && duplicate.is_none() {
+                duplicate = Field::ALL.get(place);
             }
         };
-        let kind = json::scan(body, visit).map_err(|error| bad_json(body, error))?;
+        let scanned = json::scan_bytes(body, visit);
+        // Bytes that are no text come first, whatever else is wrong with them.
+        if !matches!(scanned, Ok((_, true))) && std::str::from_utf8(body).is_err() {
+            return Err(bad_utf8(body));
+        }
+        let (kind, _) = scanned.map_err(|error| bad_json(body, error))?;
         if kind != Kind::Object {
             return Err(not_an_object(body));
         }
         if let Some(field) = duplicate {
-            return Err(Reject::field(Reason::DuplicateField, field, "is given more than once"));
+            return Err(Reject::field(Reason::DuplicateField, *field, "is given more than once"));
         }
         Ok(())
     }
@@ -179,7 +173,19 @@ impl<'a> Record<'a> {
     }
 
     /// Where the content of a string is, which has `least` bytes, no U+0000, and keeps its limit.
+    #[inline]
     fn string(&mut self, field: Field, value: Value, least: usize) -> Result<Span, Reject> {
+        let content = value.span.inner();
+        let is_good = (least..=limit(field)).contains(&content.range().len());
+        if value.kind == Kind::PlainString && is_good {
+            return Ok(content);
+        }
+        self.unusual_string(field, value, least)
+    }
+
+    /// A string with escapes, or with a fault.
+    #[inline(never)]
+    fn unusual_string(&mut self, field: Field, value: Value, least: usize) -> Result<Span, Reject> {
         let span = self.content(value);
         let text = self.text(span);
         if text.len() < least {

@@ -2,10 +2,10 @@
 
 use super::activity::Activity;
 use super::category::page_category_bytes;
-use super::decode::is_reserved;
 use super::event_time::{Timestamp, write_date, write_millis};
 use super::json::{self, Member, is_white_space};
 use super::json_text::{unescape, write_string};
+use super::name::Name;
 
 /// Appends the enriched record of `activity` to `out`: one JSON object without white space around.
 ///
@@ -54,7 +54,7 @@ pub fn join_lines(text: &mut [u8]) {
 fn write_members(body: &[u8], out: &mut Vec<u8>) {
     out.push(b'{');
     let visit = |Member { key, value, .. }: Member| {
-        if !is_reserved(&unescape(key.inner().of(body))) {
+        if !Name::of(&unescape(key.inner().of(body))).is_reserved() {
             out.extend_from_slice(key.of(body));
             out.push(b':');
             out.extend_from_slice(value.of(body));

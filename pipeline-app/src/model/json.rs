@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::find::find_special;
+use super::find::Specials;
 
 /// How deep arrays and objects may nest.
 pub const MAX_DEPTH: u32 = 127;
@@ -124,10 +124,19 @@ pub const fn is_white_space(byte: u8) -> bool {
 /// letters, which may stand in strings and nowhere else.
 #[inline]
 pub fn scan(text: &[u8], visit: impl FnMut(Member)) -> Result<Kind, JsonError> {
+    scan_bytes(text, visit).map(|(kind, _)| kind)
+}
+
+/// As [`scan`], and says whether the text is ASCII.
+#[inline]
+pub(super) fn scan_bytes(
+    text: &[u8],
+    visit: impl FnMut(Member),
+) -> Result<(Kind, bool), JsonError> {
     if text.len() > MAX_LENGTH {
         return Err(JsonError { problem: "a text of more than 2 GiB", at: 0 });
     }
-    let mut scanner = Scanner { text, at: 0 };
+    let mut scanner = Scanner { text, at: 0, specials: Specials::of(text) };
     scanner.white_space();
     let kind = if scanner.peek() == b'{' {
         scanner.members(visit)?;
@@ -136,12 +145,17 @@ pub fn scan(text: &[u8], visit: impl FnMut(Member)) -> Result<Kind, JsonError> {
         scanner.value(0)?
     };
     scanner.white_space();
-    if scanner.at == text.len() { Ok(kind) } else { scanner.fail("something after the value") }
+    if scanner.at != text.len() {
+        return scanner.fail("something after the value");
+    }
+    // All strings have been looked at, and nothing else in a good text can be other than ASCII.
+    Ok((kind, scanner.specials.were_ascii()))
 }
 
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
+    specials: Specials<'a>,
 }
 
 impl Scanner<'_> {
@@ -153,17 +167,22 @@ impl Scanner<'_> {
 
     #[inline]
     fn white_space(&mut self) {
+        // Some producers write one space, others none, and a processor cannot guess which: so it is
+        // added, and not asked for. More of it is rare.
+        self.at += usize::from(self.peek() == b' ');
         while is_white_space(self.peek()) {
             self.at += 1;
         }
     }
 
-    /// Takes `byte`, and white space around it.
+    /// Takes `byte`, and white space around it; before it there is hardly ever any.
     #[inline]
     fn expect(&mut self, byte: u8, problem: &'static str) -> Result<(), JsonError> {
-        self.white_space();
         if self.peek() != byte {
-            return self.fail(problem);
+            self.white_space();
+            if self.peek() != byte {
+                return self.fail(problem);
+            }
         }
         self.at += 1;
         self.white_space();
@@ -194,7 +213,9 @@ impl Scanner<'_> {
             let kind = self.value(1)?;
             let value = Span::new(value_start, self.at);
             visit(Member { key, key_is_escaped, value, kind });
-            self.white_space();
+            if self.peek() != b',' {
+                self.white_space();
+            }
             match self.peek() {
                 b',' => self.at += 1,
                 b'}' => break,
@@ -218,6 +239,16 @@ impl Scanner<'_> {
     /// A value inside `depth` arrays and objects.
     #[inline]
     fn value(&mut self, depth: u32) -> Result<Kind, JsonError> {
+        match self.peek() {
+            // Most are strings.
+            b'"' if self.string()? => Ok(Kind::EscapedString),
+            b'"' => Ok(Kind::PlainString),
+            _ => self.other_value(depth),
+        }
+    }
+
+    #[inline(never)]
+    fn other_value(&mut self, depth: u32) -> Result<Kind, JsonError> {
         match self.peek() {
             b'{' => self.nested(depth).map(|()| Kind::Object),
             b'[' => self.nested(depth).map(|()| Kind::Array),
@@ -304,10 +335,19 @@ impl Scanner<'_> {
     /// A string, from its opening quote to after its closing one. Returns whether it has escapes.
     #[inline]
     fn string(&mut self) -> Result<bool, JsonError> {
-        self.at += 1;
+        self.at = self.specials.next(self.at + 1);
+        if self.peek() == b'"' {
+            self.at += 1;
+            return Ok(false);
+        }
+        self.rest_of_string()
+    }
+
+    /// A string, from its first byte that is not plain.
+    #[inline(never)]
+    fn rest_of_string(&mut self) -> Result<bool, JsonError> {
         let mut escaped = false;
         loop {
-            self.at = find_special(self.text, self.at);
             match self.peek() {
                 b'"' => {
                     self.at += 1;
@@ -319,6 +359,7 @@ impl Scanner<'_> {
                 }
                 _ => return self.fail("a control character in a string"),
             }
+            self.at = self.specials.next(self.at);
         }
     }
 

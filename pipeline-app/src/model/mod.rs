@@ -22,6 +22,7 @@ mod find;
 pub mod json;
 pub mod json_text;
 pub mod letters;
+mod name;
 pub mod reject;
 
 #[cfg(test)]

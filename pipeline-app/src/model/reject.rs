@@ -90,23 +90,6 @@ impl Field {
     /// All fields, in the order in which they are checked.
     pub const ALL: [Self; 4] = [Self::UserId, Self::EventType, Self::PageUrl, Self::EventTime];
 
-    /// The field of this name.
-    #[inline]
-    pub fn of(name: &[u8]) -> Option<Self> {
-        // Not a match, which would compare byte by byte.
-        if name == b"user_id" {
-            Some(Self::UserId)
-        } else if name == b"event_type" {
-            Some(Self::EventType)
-        } else if name == b"page_url" {
-            Some(Self::PageUrl)
-        } else if name == b"event_time" {
-            Some(Self::EventTime)
-        } else {
-            None
-        }
-    }
-
     /// Its name in a record.
     pub const fn name(self) -> &'static str {
         match self {
@@ -182,7 +165,6 @@ mod tests {
         assert!(Reason::ALL.is_sorted());
         let fields = Field::ALL.map(Field::name).join(" ");
         assert_eq!(fields, "user_id event_type page_url event_time");
-        assert!(Field::ALL.iter().all(|field| Field::of(field.name().as_bytes()) == Some(*field)));
         assert_eq!(Field::ALL.map(|field| field as usize), [0, 1, 2, 3]);
     }
 
