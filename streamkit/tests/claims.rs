@@ -7,7 +7,7 @@ use streamkit::connector::memory::{Collect, Memory};
 use streamkit::connector::{Claim, Commit, Progress, Sink, SinkContext, SinkWriter};
 use streamkit::prelude::*;
 use streamkit::testing::run;
-use streamkit::{Batch, Result};
+use streamkit::{Batch, Error, Result};
 
 const SINKS: usize = 3;
 

@@ -56,11 +56,22 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) fn start(client: Client, topic: Arc<str>, buffer: usize) -> Result<Self> {
+    pub(super) fn start(
+        client: Client,
+        bootstrap: &str,
+        topic: Arc<str>,
+        buffer: usize,
+    ) -> Result<Self> {
         let client = Arc::new(client);
         let shared = Arc::new(Shared::default());
         let (done, over) = bounded(1);
-        let work = Work::new(Arc::clone(&client), Arc::clone(&shared), topic, buffer);
+        let work = Work::new(
+            Arc::clone(&client),
+            Arc::clone(&shared),
+            bootstrap.to_owned(),
+            topic,
+            buffer,
+        );
         let thread = std::thread::Builder::new()
             .name("kafka-fetch".to_owned())
             .spawn(move || {

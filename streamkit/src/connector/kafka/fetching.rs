@@ -15,8 +15,9 @@ use super::flow::{self, Load, Switch};
 use super::lane::{ChunkBuilder, Lane};
 use super::native;
 use super::observer::{End, parse_end};
-use super::query::{out_of_range, watermarks};
+use super::query::{gone_partition, out_of_range, partitions, watermarks};
 use super::record_queue::{RecordQueue, Taken};
+use crate::error::Error;
 use crate::time::{Clock, SystemClock, millis, seconds};
 
 /// Records taken from the client before they are handed on, if it has that many at hand.
@@ -70,11 +71,13 @@ pub(super) struct Work {
     client: Arc<Client>,
     queue: Arc<RecordQueue>,
     shared: Arc<Shared>,
+    bootstrap: String,
     topic: Arc<str>,
     buffer: usize,
     /// Indexed by partition.
     feeds: Vec<Option<Feed>>,
     outages: u64,
+    complaints: u64,
     clock: SystemClock,
     looked: Duration,
 }
@@ -83,12 +86,25 @@ impl Work {
     pub(super) fn new(
         client: Arc<Client>,
         shared: Arc<Shared>,
+        bootstrap: String,
         topic: Arc<str>,
         buffer: usize,
     ) -> Self {
         let (clock, looked) = (SystemClock::new(), Duration::ZERO);
         let queue = Arc::new(RecordQueue::new(Arc::clone(&client)));
-        Self { client, queue, shared, topic, buffer, feeds: vec![], outages: 0, clock, looked }
+        Self {
+            client,
+            queue,
+            shared,
+            bootstrap,
+            topic,
+            buffer,
+            feeds: vec![],
+            outages: 0,
+            complaints: 0,
+            clock,
+            looked,
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -173,6 +189,10 @@ impl Work {
 
     /// Looks after what no record tells: outages, and ends that are none any more.
     fn look(&mut self) {
+        let complaints = self.client.context().complaints();
+        if std::mem::replace(&mut self.complaints, complaints) != complaints {
+            self.find_what_is_gone();
+        }
         let now = self.clock.elapsed();
         let outages = self.client.context().outages();
         if outages == self.outages && now.saturating_sub(self.looked) < LOOK {
@@ -379,6 +399,25 @@ impl Work {
                 self.topic, feed.lane.partition, feed.next
             );
             feed.lane.fail(fail(what, error.clone()));
+        }
+    }
+
+    /// The client has complained in its log: perhaps that there is no such topic or partition.
+    fn find_what_is_gone(&mut self) {
+        let client = self.client.client();
+        let there = partitions(client, &self.bootstrap, &self.topic, true, seconds(5));
+        if there.as_ref().is_err_and(Error::is_retriable) {
+            return; // An outage: whoever asks next finds out.
+        }
+        for feed in self.feeds.iter_mut().flatten() {
+            let partition = feed.lane.partition;
+            let error = match &there {
+                Ok(there) if there.contains(&partition) => continue,
+                Ok(_) => gone_partition(&self.bootstrap, &self.topic, partition),
+                Err(error) => Error::user(error.message()),
+            };
+            feed.flush();
+            feed.lane.fail(error);
         }
     }
 

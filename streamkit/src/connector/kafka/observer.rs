@@ -48,6 +48,8 @@ pub(super) struct Observer {
     trouble: Mutex<Option<Trouble>>,
     /// How often the connection was in trouble.
     outages: AtomicU64,
+    /// How often the client has written an error into its log.
+    complaints: AtomicU64,
     undelivered: Mutex<Option<Undelivered>>,
     /// The group's offsets could not be stored, and that was said.
     mirror_failed: AtomicBool,
@@ -74,6 +76,12 @@ impl Observer {
         self.outages.load(Ordering::Acquire)
     }
 
+    /// Grows with every error in the client's log. That a topic or a partition is gone, or may no
+    /// longer be read, is said there only if records are taken many at a time.
+    pub(super) fn complaints(&self) -> u64 {
+        self.complaints.load(Ordering::Acquire)
+    }
+
     /// The first record that was not delivered. One that the client threw away because another
     /// was refused says less than that one, whichever of them is told first.
     pub(super) fn undelivered(&self) -> Option<Undelivered> {
@@ -86,6 +94,9 @@ impl ClientContext for Observer {
         // A connection that breaks is a line first, and an error only if it cannot be made again.
         if matches!(facility, "FAIL" | "REQTMOUT") {
             self.outages.fetch_add(1, Ordering::AcqRel);
+        }
+        if facility == "ERROR" {
+            self.complaints.fetch_add(1, Ordering::AcqRel);
         }
         match level {
             // A property for the other kind of client: people set the same ones for both.
@@ -192,7 +203,9 @@ mod tests {
         assert_eq!(observer.take_end(), Some(End { offset: 1, high: 1 }));
         assert_eq!(observer.take_end(), None);
         observer.log(RDKafkaLogLevel::Info, "FAIL", "Disconnected");
-        assert_eq!(observer.outages(), 1);
+        assert_eq!((observer.outages(), observer.complaints()), (1, 0));
+        observer.log(RDKafkaLogLevel::Error, "ERROR", "a [0]: topic does not exist");
+        assert_eq!((observer.outages(), observer.complaints()), (1, 1));
         observer.error(KafkaError::Global(Code::BrokerTransportFailure), "refused");
         observer.error(KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
         assert_eq!(observer.outages(), 3);

@@ -127,6 +127,15 @@ pub(super) fn no_such_topic(bootstrap: &str, topic: &str) -> Error {
     ))
 }
 
+/// The error for a partition that a topic has no longer.
+pub(super) fn gone_partition(bootstrap: &str, topic: &str, partition: i32) -> Error {
+    Error::user(format!(
+        "topic {topic} at {bootstrap} has no partition {partition} any more, though the job has read it: \
+         the topic was deleted and created again with fewer. If the new records are what is to be \
+         read, start the job anew, under another name or with its state removed"
+    ))
+}
+
 /// The first position of a partition, and the one after the last record that can be read: with
 /// `read_committed`, the last stable offset.
 pub(super) fn watermarks(

@@ -133,7 +133,12 @@ impl KafkaSource {
         let client: Client = config
             .create_with_context(Observer::default())
             .map_err(|e| fail(format!("cannot read topic {}", self.topic), e))?;
-        Ok(Arc::new(Fetcher::start(client, Arc::clone(&self.topic), self.buffer)?))
+        Ok(Arc::new(Fetcher::start(
+            client,
+            &self.properties.bootstrap,
+            Arc::clone(&self.topic),
+            self.buffer,
+        )?))
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {

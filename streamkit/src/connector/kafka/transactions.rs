@@ -172,6 +172,12 @@ impl Transactions {
                     return Err(self.too_large(topic, record.len()).because(error));
                 }
                 error => {
+                    // The client refuses what follows a record that was not delivered a moment before
+                    // it tells which one that was, and why.
+                    for _ in 0..20 {
+                        self.check()?;
+                        self.producer.poll(millis(10));
+                    }
                     self.check()?;
                     return Err(self.fail(&format!("write to topic {topic}"), error));
                 }
