@@ -63,7 +63,9 @@ impl Place {
         place.delete()?;
         let input = place.input();
         let new = NewTopic::new(&input, partitions, TopicReplication::Fixed(1));
-        let made = place.admin()?.create_topics([&new], &AdminOptions::new());
+        // No answer comes to a client that is gone.
+        let admin = place.admin()?;
+        let made = admin.create_topics([&new], &AdminOptions::new());
         for result in place.runtime.block_on(made)? {
             result.map_err(|(topic, code)| anyhow::anyhow!("topic {topic}: {code}"))?;
         }
@@ -128,7 +130,8 @@ impl Place {
             format!("{name}.progress"),
         ];
         let topics = topics.each_ref().map(String::as_str);
-        let deleted = self.admin()?.delete_topics(&topics, &AdminOptions::new());
+        let admin = self.admin()?;
+        let deleted = admin.delete_topics(&topics, &AdminOptions::new());
         for result in self.runtime.block_on(deleted)? {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
