@@ -10,6 +10,7 @@
 pub mod app;
 pub mod figures;
 pub mod observe;
+pub mod people;
 pub mod schedule;
 pub mod sender;
 pub mod services;
