@@ -508,6 +508,7 @@ fn build_worker(
         signals: Arc::clone(parts.signals),
         gauges: Gauges::default(),
         passage: Arc::clone(parts.passage),
+        clock: Arc::clone(&config.clock),
         acks: Default::default(),
         restored_to: Arc::clone(parts.restored_to),
         given_up: Arc::clone(parts.given_up),
