@@ -274,9 +274,9 @@ impl<T: Data> Input for KeyedInput<T> {
         Ok(Poll::Nothing)
     }
 
-    fn restore(&mut self, state: &mut dyn FnMut(&str) -> Option<Entries>) -> Result<()> {
+    fn restore(&mut self, state: &BTreeMap<String, Entries>) -> Result<()> {
         for named in &mut self.operators {
-            if let Some(entries) = state(&named.name) {
+            if let Some(entries) = state.get(&*named.name) {
                 named
                     .operator
                     .restore(&entries.reader(self.groups), &mut self.keys)

@@ -531,7 +531,7 @@ fn build_worker(
     let mut keyed = vec![];
     for make in &mut plan.keyed {
         let mut input = make(&mut deploy)?;
-        input.restore(&mut |name| recovered.state.get(name).cloned())?;
+        input.restore(&recovered.state)?;
         input.begin(parts.begins);
         keyed.push(input);
     }
