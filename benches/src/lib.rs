@@ -9,6 +9,7 @@
 pub mod engine;
 pub mod events;
 pub mod floor;
+pub mod load;
 pub mod nexmark;
 pub mod outcome;
 pub mod records;

@@ -228,6 +228,12 @@ fn checkpoints(text: &mut Text, job: &Snapshot) {
         "How long the newest checkpoint took.",
     );
     text.sample(&[], checkpoint.duration.as_secs_f64());
+    text.family(
+        "streamkit_checkpoint_pause_seconds",
+        "gauge",
+        "How long records stood still for the newest checkpoint, on the worker that took longest.",
+    );
+    text.sample(&[], checkpoint.pause.as_secs_f64());
     text.family("streamkit_checkpoint_age_seconds", "gauge", "Age of the newest checkpoint.");
     text.sample(&[], checkpoint.age.as_secs_f64());
 }
@@ -290,6 +296,7 @@ mod tests {
             }],
             checkpoint: Some(Checkpoint {
                 age: Duration::from_millis(1_500),
+                pause: Duration::from_millis(7),
                 ..Default::default()
             }),
             ..Snapshot::default()
@@ -308,6 +315,7 @@ mod tests {
             "streamkit_sink_rows_total{sink=\"odd \\\"name\\\"\\\\\"} 4",
             "streamkit_sink_rejected_rows_total{sink=\"odd \\\"name\\\"\\\\\"} 3",
             "streamkit_checkpoint_age_seconds 1.5",
+            "streamkit_checkpoint_pause_seconds 0.007",
             "process_resident_memory_bytes 5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

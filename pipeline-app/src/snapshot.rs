@@ -123,6 +123,9 @@ pub struct Checkpoint {
     /// How long it took.
     #[serde(rename = "duration_seconds", serialize_with = "seconds")]
     pub duration: Duration,
+    /// Of that, how long records stood still.
+    #[serde(rename = "pause_seconds", serialize_with = "seconds")]
+    pub pause: Duration,
     /// How long ago it was made.
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
     pub age: Duration,
@@ -222,6 +225,7 @@ impl From<JobProgress> for Snapshot {
                 number: checkpoint.number,
                 bytes: checkpoint.bytes,
                 duration: checkpoint.duration,
+                pause: checkpoint.pause,
                 age: checkpoint.age,
             }),
             trouble: progress.trouble,

@@ -142,6 +142,9 @@ pub struct CheckpointProgress {
     pub bytes: u64,
     /// From the barrier to the durable object.
     pub duration: Duration,
+    /// Of that, how long records stood still: the longest time that a worker took to put its state
+    /// into it.
+    pub pause: Duration,
     /// How long ago it was made.
     pub age: Duration,
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Cx;
 use crate::checkpoint::SplitEntry;
@@ -66,6 +67,8 @@ pub(crate) struct Collected {
     pub(crate) pending: Option<Timestamp>,
     /// How many of the inputs and keyed inputs of all workers have passed it.
     pub(crate) passed: usize,
+    /// How long each worker stood still to put its state into it.
+    pub(crate) paused: BTreeMap<usize, Duration>,
 }
 
 impl Barrier {

@@ -8,6 +8,7 @@ use crate::flow::{Link, Tee};
 use crate::operator::Acks;
 use crate::record::{Place, SplitList};
 use crate::task::{Gauges, GivenUpFor, Passage, Signal};
+use crate::time::Clock;
 
 /// Everything downstream of a step, as functions that build one worker's worth of it.
 pub(crate) type Consumers<T> =
@@ -20,6 +21,7 @@ pub(crate) struct Deploy {
     /// The queues that the input being built can fill.
     pub(crate) gauges: Gauges,
     pub(crate) passage: Arc<Passage>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// What the sinks reached from the operator being built acknowledge to.
     pub(crate) acks: Acks,
     /// For each split: the position of the checkpoint.

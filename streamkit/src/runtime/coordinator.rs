@@ -65,7 +65,8 @@ pub(crate) struct Coordinator {
     last_checkpoint: Duration,
     last_tick: Duration,
     last_look: Duration,
-    checkpoint: Option<(u64, u64, Duration, Timestamp)>,
+    /// The newest checkpoint, and when it was made.
+    checkpoint: Option<(CheckpointProgress, Timestamp)>,
     /// Running values are withheld until every split is past this (rule D3).
     noted: BTreeMap<SplitId, u64>,
     /// No floor is below this: the restored state has fired up to here at most (rule T9).
@@ -410,12 +411,14 @@ impl Coordinator {
         let positions: Vec<(SplitId, u64)> =
             manifest.splits.iter().map(|e| (e.split.id.clone(), e.position.next)).collect();
         let changes = std::mem::take(&mut collected.changes);
+        let pause = collected.paused.values().max().copied().unwrap_or_default();
         drop(collected);
         let bytes = self.log.append_checkpoint(Checkpoint { manifest, changes })?;
         failpoint("coordinator.checkpointed");
         self.log.collect_garbage(now)?;
-        let took = self.config.clock.elapsed().saturating_sub(since);
-        self.checkpoint = Some((number, bytes, took, now));
+        let duration = self.config.clock.elapsed().saturating_sub(since);
+        let age = Duration::ZERO;
+        self.checkpoint = Some((CheckpointProgress { number, bytes, duration, pause, age }, now));
         self.sources.iter().for_each(|source| source.committed(&positions));
         Ok(())
     }
@@ -443,9 +446,8 @@ impl Coordinator {
     }
 
     fn checkpoint_progress(&self) -> Option<CheckpointProgress> {
-        let (number, bytes, duration, at) = self.checkpoint?;
-        let age = self.config.clock.now().since(at);
-        Some(CheckpointProgress { number, bytes, duration, age })
+        let (made, at) = self.checkpoint?;
+        Some(CheckpointProgress { age: self.config.clock.now().since(at), ..made })
     }
 }
 

@@ -300,8 +300,8 @@ impl<T: Data> Shared<T> {
             operators.push(NamedOperator { name, step, operator });
         }
         let gauges = std::mem::take(&mut deploy.gauges);
-        let passage = Arc::clone(&deploy.passage);
+        let shared = (Arc::clone(&deploy.passage), Arc::clone(&deploy.clock));
         let groups = deploy.groups();
-        Ok(Box::new(KeyedInput::new(channels, lookup, operators, gauges, passage, groups)))
+        Ok(Box::new(KeyedInput::new(channels, lookup, operators, gauges, shared, groups)))
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
@@ -17,7 +18,7 @@ use crate::failpoint::failpoint;
 use crate::flow::{Barrier, BarrierKind, Control, Cx};
 use crate::operator::{Fired, KeyedOperator, KeyedRows, OperatorStatus};
 use crate::state::{BitSet, Entries, KeyTable, Since, StateWriter};
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 use crate::window::Lateness;
 
 /// Looks up the keys of a batch: (batch, rows, hashes) → slots.
@@ -31,6 +32,7 @@ pub(crate) struct KeyedInput<T> {
     pub(crate) operators: Vec<NamedOperator<T>>,
     pub(crate) gauges: Gauges,
     passage: Arc<Passage>,
+    clock: Arc<dyn Clock>,
     /// Whether records are taken in only to let a barrier pass: there is no room to fire.
     held: bool,
     pub(crate) groups: (u8, u8),
@@ -72,7 +74,7 @@ impl<T: Data> KeyedInput<T> {
         lookup: Lookup<T>,
         operators: Vec<NamedOperator<T>>,
         gauges: Gauges,
-        passage: Arc<Passage>,
+        (passage, clock): (Arc<Passage>, Arc<dyn Clock>),
         groups: (u8, u8),
     ) -> Self {
         Self {
@@ -81,6 +83,7 @@ impl<T: Data> KeyedInput<T> {
             operators,
             gauges,
             passage,
+            clock,
             held: false,
             groups,
             keys: KeyTable::new(),
@@ -183,10 +186,12 @@ impl<T: Data> KeyedInput<T> {
     }
 
     fn on_barrier(&mut self, barrier: &Arc<Barrier>, cx: &mut Cx) -> Result<()> {
+        let mut paused = Duration::ZERO;
         for named in &mut self.operators {
             cx.step = Arc::clone(&named.step);
             match barrier.kind {
                 BarrierKind::Checkpoint { base } => {
+                    let began = self.clock.elapsed();
                     let since = if base { Since::Beginning } else { Since::Last };
                     let mut out = StateWriter::new(self.groups);
                     named.operator.freeze(since, &self.keys, &mut out)?;
@@ -195,6 +200,7 @@ impl<T: Data> KeyedInput<T> {
                         all.changes.push((named.name.to_string(), changes));
                         *all.counted.entry(named.name.to_string()).or_default() += counted;
                     });
+                    paused += self.clock.elapsed().saturating_sub(began);
                 }
                 // Left out: what changed is in the next one.
                 BarrierKind::Tick if self.held => {}
@@ -211,7 +217,10 @@ impl<T: Data> KeyedInput<T> {
             named.operator.forward(&Control::Barrier(Arc::clone(barrier)), cx)?;
             cx.held = false;
         }
-        barrier.collect(|all| all.passed += 1);
+        barrier.collect(|all| {
+            all.passed += 1;
+            *all.paused.entry(cx.worker).or_default() += paused;
+        });
         Ok(())
     }
 
@@ -265,9 +274,9 @@ impl<T: Data> Input for KeyedInput<T> {
         Ok(Poll::Nothing)
     }
 
-    fn restore(&mut self, state: &mut dyn FnMut(&str) -> Option<Entries>) -> Result<()> {
+    fn restore(&mut self, state: &BTreeMap<String, Entries>) -> Result<()> {
         for named in &mut self.operators {
-            if let Some(entries) = state(&named.name) {
+            if let Some(entries) = state.get(&*named.name) {
                 named
                     .operator
                     .restore(&entries.reader(self.groups), &mut self.keys)

@@ -354,7 +354,7 @@ impl<T: Data> Input for SourceInput<T> {
         Ok(())
     }
 
-    fn restore(&mut self, _: &mut dyn FnMut(&str) -> Option<Entries>) -> Result<()> {
+    fn restore(&mut self, _: &BTreeMap<String, Entries>) -> Result<()> {
         Ok(())
     }
 

@@ -52,7 +52,8 @@ pub(crate) trait Input: Send {
         Ok(())
     }
 
-    fn restore(&mut self, state: &mut dyn FnMut(&str) -> Option<Entries>) -> Result<()>;
+    /// Takes what its keys have of the state of each operator, by name.
+    fn restore(&mut self, state: &BTreeMap<String, Entries>) -> Result<()>;
 
     /// Tells operators, by name, from when on they have results.
     fn begin(&mut self, begins: &BTreeMap<String, Timestamp>) {

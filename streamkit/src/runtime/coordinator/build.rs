@@ -49,6 +49,7 @@ pub(super) fn build_worker(
         signals: Arc::clone(parts.signals),
         gauges: Gauges::default(),
         passage: Arc::clone(parts.passage),
+        clock: Arc::clone(&config.clock),
         acks: Default::default(),
         restored_to: Arc::clone(parts.restored_to),
         given_up: Arc::clone(parts.given_up),
@@ -71,7 +72,7 @@ pub(super) fn build_worker(
     let mut keyed = vec![];
     for make in &mut plan.keyed {
         let mut input = make(&mut deploy)?;
-        input.restore(&mut |name| recovered.state.get(name).cloned())?;
+        input.restore(&recovered.state)?;
         input.begin(parts.begins);
         keyed.push(input);
     }
