@@ -11,9 +11,8 @@ use super::reject::Field;
 /// Bytes of a name that are compared.
 const WIDTH: usize = 16;
 
-/// A name: its first bytes, and zeros after its end. No other name has the same number as one that
-/// matters, since those have a zero at the end, which in a text only an escape could stand for, and
-/// such a name is compared by its length, too.
+/// A name: its first bytes, and zeros after its end. A name with zeros of its own, which only escapes
+/// can stand for, is none that matters, and has a number that none of these has.
 pub(super) struct Name(u128);
 
 impl Name {
