@@ -205,6 +205,7 @@ mod tests {
                 number: 7,
                 bytes: 1_500,
                 duration: Duration::from_millis(85),
+                pause: Duration::from_millis(3),
                 age: Duration::from_secs(4),
             }),
             uptime: Duration::from_secs(200),
