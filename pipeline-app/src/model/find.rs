@@ -46,10 +46,11 @@ impl<'a> Specials<'a> {
         specials
     }
 
-    /// As [`find_special`]; `at` must not be less than in the call before.
+    /// As [`find_special`]. It is fast if `at` is not before what was found last.
     #[inline]
     pub(super) fn next(&mut self, at: usize) -> usize {
-        let ahead = at - self.start;
+        // Before the block at hand it is a huge number, and so not in the block either.
+        let ahead = at.wrapping_sub(self.start);
         if ahead < BLOCK {
             let found = self.found >> ahead;
             if found != 0 {
@@ -62,19 +63,18 @@ impl<'a> Specials<'a> {
     /// [`next`](Self::next) when it is not in the block at hand.
     #[inline(never)]
     fn next_further(&mut self, at: usize) -> usize {
-        let mut ahead = BLOCK.max(at - self.start);
+        let in_block = at.wrapping_sub(self.start) < BLOCK;
+        let mut at = if in_block { self.start + BLOCK } else { at };
         loop {
-            let at = self.start + ahead;
             if at >= self.text.len() {
                 return self.text.len();
             }
             self.look(at - at % BLOCK);
-            ahead = at % BLOCK;
-            let found = self.found >> ahead;
+            let found = self.found >> (at % BLOCK);
             if found != 0 {
                 return at + found.trailing_zeros() as usize;
             }
-            ahead = BLOCK;
+            at = self.start + BLOCK;
         }
     }
 
