@@ -169,7 +169,8 @@ fn f88_a_second_process_names_the_first_and_leaves_it_alone() {
     let mut first = program(folder.path(), &["--ui-bind", &bind], &[]);
     let first = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut first = Running(first);
-    until("the first process", || get(port, "/healthz"));
+    // While it starts, the second one may find out by the log already.
+    until("the first process", || get(port, "/readyz").filter(|answer| answer.contains("200")));
     for extra in [&[][..], &["--rebuild"]] {
         let (good, said) = run(folder.path(), &[&["--ui-bind", "off"], extra].concat());
         assert!(!good && said.contains("the job runs already with the checkpoints in"), "{said}");

@@ -46,8 +46,10 @@ pub(crate) trait SinkCell: Send {
     fn name(&self) -> &str;
     fn is_fired(&self) -> bool;
     fn shared(&self) -> Arc<SinkShared>;
-    /// Connects and claims; returns the stored progress.
-    fn recover(&mut self, context: &SinkContext, claim: &Claim) -> Result<Option<Progress>>;
+    /// Connects, unless it has.
+    fn open(&mut self, context: &SinkContext) -> Result<()>;
+    /// Claims; returns the stored progress.
+    fn recover(&mut self, claim: &Claim) -> Result<Option<Progress>>;
     /// Makes the queue. `has_w`: the watermark that the target has, for a sink behind windows.
     fn prepare(&mut self, has_w: Timestamp, workers: usize, queue: usize);
     /// The sink's thread, to be run once.

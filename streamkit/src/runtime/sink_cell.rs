@@ -113,10 +113,16 @@ impl<T: Data> SinkCell for SinkNode<T> {
         Arc::clone(&self.shared)
     }
 
-    fn recover(&mut self, context: &SinkContext, claim: &Claim) -> Result<Option<Progress>> {
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            None => self.writer.insert(self.sink.open(context).map_err(|e| e.at_step(&self.step))?),
+    fn open(&mut self, context: &SinkContext) -> Result<()> {
+        if self.writer.is_none() {
+            self.writer = Some(self.sink.open(context).map_err(|e| e.at_step(&self.step))?);
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self, claim: &Claim) -> Result<Option<Progress>> {
+        let Some(writer) = &mut self.writer else {
+            return Err(Error::internal("a sink is claimed before it is open"));
         };
         let progress = writer.recover(claim).map_err(|e| e.at_step(&self.step))?;
         let fits = match &progress {

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::patience::Patience;
 use super::setup::{Found, append, claim};
 use crate::checkpoint::{Checkpoint, CheckpointLog, FORMAT, Fact, Manifest, PlanStep};
-use crate::connector::{Claim, Point, Progress, SinkContext};
+use crate::connector::{Point, Progress, SinkContext};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::graph::{Plan, SinkCell};
@@ -330,9 +330,10 @@ fn lineage_of_sinks(plan: &mut Plan, ours: String, setting: Setting<'_>) -> Resu
     }
 }
 
-/// Opens and claims every sink, all at the same time, since most of it is waiting for answers; those
-/// whose target is out of reach again and again. In rounds, since one sink may be held up by what
-/// another one has left open, and will end when it is claimed.
+/// Opens and claims every sink, those whose target is out of reach again and again. They are opened at
+/// the same time, since that is mostly waiting for answers, and claimed one after the other: if one of
+/// them is another process's, those behind it are left alone. In rounds, since one sink may be held up
+/// by what another one has left open, and will end when it is claimed.
 fn claim_all(
     plan: &mut Plan,
     lineage: &str,
@@ -341,25 +342,29 @@ fn claim_all(
     let mut stored: Vec<Option<Option<Progress>>> = plan.sinks.iter().map(|_| None).collect();
     let mut patience = Patience::new(setting.outside, setting.has_run);
     loop {
-        let claimed: Vec<_> = std::thread::scope(|threads| {
-            let missing = plan.sinks.iter_mut().zip(&mut stored).filter(|(_, s)| s.is_none());
-            let claims: Vec<_> = missing
-                .map(|(sink, stored)| {
-                    threads.spawn(move || claim_one(sink.as_mut(), stored, lineage, setting))
-                })
-                .collect();
-            claims
-                .into_iter()
-                .map(|claim| claim.join().unwrap_or_else(|p| resume_unwind(p)))
-                .collect()
-        });
+        let opened = open_all(&mut plan.sinks, setting);
         let mut failed = None;
-        for (sink, error) in claimed.into_iter().filter_map(Result::err) {
-            if !patience.allows(&error) {
-                return Err((sink, error));
+        for ((sink, stored), opened) in plan.sinks.iter_mut().zip(&mut stored).zip(opened) {
+            if stored.is_some() {
+                continue;
             }
-            tracing::warn!(%sink, %error, "a sink cannot be opened; trying again");
-            failed = Some((sink, error));
+            let claim = claim(sink.name(), setting.job, lineage, setting.config);
+            let result = opened.and_then(|()| sink.recover(&claim));
+            let status = sink.shared();
+            let trouble = result.as_ref().err().map(ToString::to_string);
+            status.status.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
+            setting.outside.show_sink(&status);
+            match result {
+                Ok(progress) => {
+                    *stored = Some(progress);
+                    failpoint("recovery.sink_claimed");
+                }
+                Err(error) if patience.allows(&error) => {
+                    tracing::warn!(sink = %sink.name(), %error, "a sink cannot be opened; trying again");
+                    failed = Some((sink.name().to_owned(), error));
+                }
+                Err(error) => return Err((sink.name().to_owned(), error)),
+            }
         }
         let Some(failed) = failed else { break };
         if !patience.pause(|| false) {
@@ -369,37 +374,22 @@ fn claim_all(
     Ok(stored.into_iter().map(Option::flatten).collect())
 }
 
-/// One attempt; what it comes to is shown.
-fn claim_one(
-    sink: &mut dyn SinkCell,
-    stored: &mut Option<Option<Progress>>,
-    lineage: &str,
-    setting: Setting<'_>,
-) -> Result<(), (String, Error)> {
-    let result = open_sink(sink, lineage, setting);
-    let status = sink.shared();
-    let trouble = result.as_ref().err().map(ToString::to_string);
-    status.status.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
-    setting.outside.show_sink(&status);
-    *stored = Some(result.map_err(|error| (sink.name().to_owned(), error))?);
-    failpoint("recovery.sink_claimed");
-    Ok(())
-}
-
-fn open_sink(
-    sink: &mut dyn SinkCell,
-    lineage: &str,
-    setting: Setting<'_>,
-) -> Result<Option<Progress>> {
+/// Opens those that are not open.
+fn open_all(sinks: &mut [Box<dyn SinkCell>], setting: Setting<'_>) -> Vec<Result<()>> {
     let Setting { job, config, runtime, .. } = setting;
-    let context = SinkContext {
-        job: job.to_owned(),
-        sink: sink.name().to_owned(),
-        instance: config.instance.clone(),
-        runtime: runtime.clone(),
-    };
-    let claim: Claim = claim(sink.name(), job, lineage, config);
-    sink.recover(&context, &claim)
+    std::thread::scope(|threads| {
+        let open = |sink: &mut Box<dyn SinkCell>| {
+            sink.open(&SinkContext {
+                job: job.to_owned(),
+                sink: sink.name().to_owned(),
+                instance: config.instance.clone(),
+                runtime: runtime.clone(),
+            })
+        };
+        let opening: Vec<_> =
+            sinks.iter_mut().map(|sink| threads.spawn(move || open(sink))).collect();
+        opening.into_iter().map(|open| open.join().unwrap_or_else(|p| resume_unwind(p))).collect()
+    })
 }
 
 /// Rule D6: says which side is from where.
