@@ -93,9 +93,11 @@ impl Schedule {
     /// The record that has this timestamp, in milliseconds since 1970.
     #[must_use]
     pub fn with_timestamp(&self, millis: i64) -> Option<u64> {
-        let since = u64::try_from(millis * 1_000 - self.start).ok()?;
+        let since = millis.checked_mul(1_000)?.checked_sub(self.start)?;
+        let since = u64::try_from(since).ok()?;
         // The first one that arrives in this millisecond or later; no two arrive in one.
-        Some((since * self.event_rate).div_ceil(SECOND as u64)).filter(|n| *n < self.count)
+        let number = since.checked_mul(self.event_rate)?.div_ceil(SECOND as u64);
+        (number < self.count).then_some(number)
     }
 
     /// Gives all records to `each`, in the order in which they are due: the number, the partition, the
