@@ -137,7 +137,15 @@ class Bench:
 
     def fresh_database(self):
         with psycopg.connect(self.server, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+            for attempt in range(60):
+                try:
+                    connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+                    break
+                except psycopg.errors.InsufficientPrivilege:
+                    # The server itself is vacuuming it, and only a superuser may interrupt that.
+                    if attempt == 59:
+                        raise
+                    time.sleep(0.5)
             connection.execute(f"CREATE DATABASE {DATABASE}")
         with psycopg.connect(self.url) as connection:
             connection.execute((ROOT / "init-db.sql").read_text())

@@ -10,8 +10,7 @@
 //! "PCKS"
 //! ```
 //!
-//! A change is a tag and its fields: 0 put (group, key, value), 1 delete (group, key), 2 delete a
-//! prefix (first group, last group, prefix); a group is a byte, the rest a varint length and bytes.
+//! A change is a tag and its fields; `state::changes` has them.
 //!
 //! Each crc is the CRC-32C of *everything* before it but other crcs (a crc of what ends with its own
 //! crc is a constant), so that a block from elsewhere, in another place or left out is found out,
@@ -20,12 +19,13 @@
 
 use std::num::TryFromIntError;
 
+use bytes::Bytes;
 use crc32c::crc32c_append;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Checkpoint, FORMAT, Fact, Manifest};
 use crate::error::{Error, Result};
-use crate::state::Change;
+use crate::state::{Changes, put_bytes, put_varint, read_bytes, read_varint};
 
 const MAGIC: &[u8; 4] = b"SKCP";
 const TRAILER: &[u8; 4] = b"PCKS";
@@ -35,7 +35,9 @@ pub(super) fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>> {
     let too_large = |e: TryFromIntError| Error::internal("a checkpoint is too large").because(e);
     let header = serde_json::to_vec(&checkpoint.manifest)
         .map_err(|e| Error::internal("a manifest cannot be encoded").because(e))?;
-    let size = checkpoint.changes.iter().map(|(name, changes)| block_bound(name, changes));
+    let size = checkpoint.changes.iter().map(|(name, changes)| {
+        32 + name.len() + changes.chunks().iter().map(Bytes::len).sum::<usize>()
+    });
     let mut out = Vec::with_capacity(PREAMBLE + header.len() + 8 + size.sum::<usize>());
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&FORMAT.to_le_bytes());
@@ -50,8 +52,8 @@ pub(super) fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>> {
         let at = out.len();
         out.extend_from_slice(&[0; 8]);
         put_bytes(&mut out, operator.as_bytes());
-        put_varint(&mut out, changes.len() as u64);
-        changes.iter().for_each(|change| put_change(&mut out, change));
+        put_varint(&mut out, changes.count());
+        changes.chunks().iter().for_each(|chunk| out.extend_from_slice(chunk));
         let length = (out.len() - at - 8) as u64;
         out[at..at + 8].copy_from_slice(&length.to_le_bytes());
         seal.put(&mut out);
@@ -71,7 +73,8 @@ pub(super) fn decode_manifest(bytes: &[u8]) -> Result<Manifest> {
     header(&mut Input::new(bytes)).map(|(manifest, _)| manifest)
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Checkpoint> {
+/// The changes lie where they were read.
+pub(super) fn decode(bytes: &Bytes) -> Result<Checkpoint> {
     let mut input = Input::new(bytes);
     let (manifest, blocks) = header(&mut input)?;
     let mut changes = vec![];
@@ -80,7 +83,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Checkpoint> {
             usize::try_from(u64::from_le_bytes(input.array()?)).map_err(|_| cut_short())?;
         let block = input.take(length)?;
         input.check()?;
-        changes.push(decode_block(&mut Input::new(block))?);
+        changes.push(decode_block(&bytes.slice_ref(block))?);
     }
     if input.array::<4>()? != *TRAILER || !input.rest.is_empty() {
         return Err(Error::corrupt("it does not end where it should"));
@@ -165,62 +168,16 @@ fn header(input: &mut Input<'_>) -> Result<(Manifest, u32)> {
     Ok((manifest, blocks))
 }
 
-fn decode_block(input: &mut Input<'_>) -> Result<(String, Vec<Change>)> {
-    let operator = String::from_utf8(input.bytes()?.to_vec())
+fn decode_block(block: &Bytes) -> Result<(String, Changes)> {
+    let mut rest = &block[..];
+    let operator = read_bytes(&mut rest).ok_or_else(cut_short)?.to_vec();
+    let operator = String::from_utf8(operator)
         .map_err(|e| Error::corrupt("the name of an operator cannot be read").because(e))?;
-    let count = input.varint()?;
-    // A change has at least three bytes: a count from nowhere reserves no memory.
-    let possible = input.rest.len() / 3 + 1;
-    let mut changes =
-        Vec::with_capacity(usize::try_from(count).map_or(possible, |count| count.min(possible)));
-    for _ in 0..count {
-        changes.push(input.change()?);
-    }
-    if !input.rest.is_empty() {
-        return Err(Error::corrupt(format!("the state of {operator:?} has bytes left over")));
-    }
+    let count = read_varint(&mut rest).ok_or_else(cut_short)?;
+    let changes = Changes::read(count, block.slice_ref(rest)).ok_or_else(|| {
+        Error::corrupt(format!("the state of {operator:?} is not {count} changes and no more"))
+    })?;
     Ok((operator, changes))
-}
-
-/// At least as many bytes as the block takes.
-fn block_bound(operator: &str, changes: &[Change]) -> usize {
-    let change = |change: &Change| match change {
-        Change::Put { key, value, .. } => 12 + key.len() + value.len(),
-        Change::Delete { key, .. } => 7 + key.len(),
-        Change::DeletePrefix { prefix, .. } => 8 + prefix.len(),
-    };
-    32 + operator.len() + changes.iter().map(change).sum::<usize>()
-}
-
-fn put_change(out: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::Put { group, key, value } => {
-            out.extend_from_slice(&[0, *group]);
-            put_bytes(out, key);
-            put_bytes(out, value);
-        }
-        Change::Delete { group, key } => {
-            out.extend_from_slice(&[1, *group]);
-            put_bytes(out, key);
-        }
-        Change::DeletePrefix { groups: (first, last), prefix } => {
-            out.extend_from_slice(&[2, *first, *last]);
-            put_bytes(out, prefix);
-        }
-    }
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 /// The running checksum of an object.
@@ -277,43 +234,6 @@ impl<'a> Input<'a> {
                 "its checksum is {:08x} where {stored:08x} was written",
                 self.crc
             )))
-        }
-    }
-
-    fn varint(&mut self) -> Result<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.array()?;
-            let bits = u64::from(byte & 0x7f);
-            if bits << shift >> shift != bits {
-                break;
-            }
-            value |= bits << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(Error::corrupt("a number is too large"))
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8]> {
-        let length = usize::try_from(self.varint()?).map_err(|_| cut_short())?;
-        self.take(length)
-    }
-
-    fn change(&mut self) -> Result<Change> {
-        let [tag, group] = self.array()?;
-        match tag {
-            0 => {
-                let key = self.bytes()?.to_vec();
-                Ok(Change::Put { group, key, value: self.bytes()?.to_vec() })
-            }
-            1 => Ok(Change::Delete { group, key: self.bytes()?.to_vec() }),
-            2 => {
-                let [last] = self.array()?;
-                Ok(Change::DeletePrefix { groups: (group, last), prefix: self.bytes()?.to_vec() })
-            }
-            _ => Err(Error::corrupt(format!("there is no change of kind {tag}"))),
         }
     }
 }

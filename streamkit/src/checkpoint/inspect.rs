@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::codec;
@@ -204,7 +205,7 @@ impl Inspector {
         &self,
         object: Object,
         found: &mut Verification,
-        judge: impl FnOnce(&[u8]) -> Result<R>,
+        judge: impl FnOnce(&Bytes) -> Result<R>,
     ) -> Result<Option<R>> {
         let judged = self.reader.store.get(object).and_then(|bytes| {
             found.objects += 1;

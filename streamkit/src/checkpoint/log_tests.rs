@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::error::{ErrorKind, Result};
 use crate::record::SplitId;
-use crate::state::{Change, Entries};
+use crate::state::{Change, Changes, Entries};
 use crate::time::{Timestamp, minutes};
 
 /// A place for logs, and the runtime that they use.
@@ -66,7 +66,6 @@ fn idle(n: u64) -> Fact {
 fn next(log: &CheckpointLog) -> Checkpoint {
     let number = log.next_number();
     let base = log.base().filter(|_| !log.next_is_base()).unwrap_or(number);
-    let put = |n: u64| Change::Put { group: 0, key: n.to_be_bytes().to_vec(), value: vec![1] };
     let first = if base == number { 0 } else { number };
     Checkpoint {
         manifest: Manifest {
@@ -88,8 +87,13 @@ fn next(log: &CheckpointLog) -> Checkpoint {
             )]),
             counted: BTreeMap::new(),
         },
-        changes: vec![("o".into(), (first..=number).map(put).collect())],
+        changes: vec![("o".into(), puts(first, number))],
     }
+}
+
+fn puts(first: u64, last: u64) -> Changes {
+    let keys: Vec<[u8; 8]> = (first..=last).map(u64::to_be_bytes).collect();
+    keys.iter().map(|key| Change::Put { group: 0, key, value: &[1] }).collect()
 }
 
 fn append(log: &mut CheckpointLog) -> Result<u64> {
@@ -105,10 +109,7 @@ fn append_many(log: &mut CheckpointLog, n: u64) {
 /// The state that [`next`] has built up to this checkpoint.
 fn state_at(number: u64) -> BTreeMap<String, Entries> {
     let mut entries = Entries::default();
-    for n in 0..=number {
-        let key = n.to_be_bytes().to_vec();
-        entries.apply(Change::Put { group: 0, key, value: vec![1] });
-    }
+    entries.add_base(puts(0, number));
     BTreeMap::from([("o".into(), entries)])
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Position, Split, SplitId};
-use crate::state::Change;
+use crate::state::Changes;
 use crate::time::Timestamp;
 
 /// The version of the format that this code writes, and the only one that it reads.
@@ -149,7 +149,7 @@ pub(crate) struct Checkpoint {
     pub(crate) manifest: Manifest,
     /// Operator and changes. An operator may occur more than once (each worker has a part); the
     /// changes apply in the order given.
-    pub(crate) changes: Vec<(String, Vec<Change>)>,
+    pub(crate) changes: Vec<(String, Changes)>,
 }
 
 impl Manifest {

@@ -68,7 +68,10 @@ impl Reader {
             chain = if manifest.is_base() { Chain::new(number, size) } else { chain.and(size) };
             for (operator, changes) in changes {
                 let entries = state.entry(operator).or_default();
-                changes.into_iter().for_each(|change| entries.apply(change));
+                match manifest.is_base() {
+                    true => entries.add_base(changes),
+                    false => entries.add_later(changes),
+                }
             }
         }
         Ok((state, chain))

@@ -52,7 +52,10 @@ pub struct SinkOptions {
     /// How long rows may wait for a commit, counted from the first row after the last commit.
     /// Zero: commit as soon as nothing more is at hand.
     pub commit_within: Duration,
-    /// The same for the very first commit of a job: so that there is something to see early where
+    /// Where commits are quick, rows wait for one only as long as the last one took, but at least this
+    /// long. `None`: they wait for [`commit_within`](Self::commit_within) in any case.
+    pub commit_soonest: Option<Duration>,
+    /// The same as `commit_within` for the very first commit of a job: so that there is something to see early where
     /// commits are rare.
     pub first_commit_within: Option<Duration>,
     /// How long progress without any row may wait for a commit.
@@ -70,6 +73,7 @@ impl Default for SinkOptions {
         Self {
             upserts: false,
             commit_within: millis(50),
+            commit_soonest: None,
             first_commit_within: None,
             note_within: millis(1_000),
             keeps_rows: true,
@@ -89,6 +93,13 @@ impl SinkOptions {
     #[must_use]
     pub fn commit_within(mut self, time: Duration) -> Self {
         self.commit_within = time;
+        self
+    }
+
+    /// Rows wait for a commit only as long as the last one took, but at least this long.
+    #[must_use]
+    pub fn commit_soonest(mut self, time: Duration) -> Self {
+        self.commit_soonest = Some(time);
         self
     }
 

@@ -12,7 +12,7 @@ use crate::checkpoint::SplitEntry;
 use crate::data::Data;
 use crate::error::Result;
 use crate::record::{Batch, Run, SplitId};
-use crate::state::Change;
+use crate::state::Changes;
 use crate::time::Timestamp;
 
 /// The input side of what comes next.
@@ -60,7 +60,7 @@ pub(crate) struct Collected {
     /// Where each split is at the cut.
     pub(crate) splits: BTreeMap<SplitId, SplitEntry>,
     /// The state of operators, by name, in the order of arrival.
-    pub(crate) changes: Vec<(String, Vec<Change>)>,
+    pub(crate) changes: Vec<(String, Changes)>,
     /// Records that each aggregate has counted.
     pub(crate) counted: BTreeMap<String, u64>,
     /// The highest pending fire time.

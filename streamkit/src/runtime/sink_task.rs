@@ -160,7 +160,7 @@ impl<T: Data> SinkTask<T> {
             Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             Err(TryRecvError::Empty) => {}
         }
-        std::thread::sleep(nap(self.options.commit_within).min(self.patience()));
+        std::thread::sleep(nap(self.commit_within()).min(self.patience()));
         self.receiver.recv_timeout(self.patience())
     }
 
@@ -224,9 +224,12 @@ impl<T: Data> SinkTask<T> {
     fn release_held(&mut self) -> Result<()> {
         for batch in std::mem::take(&mut self.held) {
             // A row's time is the microsecond before its fire time.
-            let (due, rest): (Vec<u32>, Vec<u32>) = batch
-                .indices()
-                .partition(|&row| batch.time(row) < self.w || broken("sink.holds_back"));
+            let is_due = |row| batch.time(row) < self.w || broken("sink.holds_back");
+            if batch.indices().all(is_due) {
+                self.write(batch)?;
+                continue;
+            }
+            let (due, rest): (Vec<u32>, Vec<u32>) = batch.indices().partition(|&row| is_due(row));
             if !rest.is_empty() {
                 self.held.push(batch.select(rest));
             }
@@ -264,7 +267,10 @@ impl<T: Data> SinkTask<T> {
 
     /// How long rows may wait for the commit that is next.
     fn commit_within(&self) -> Duration {
-        let usual = self.options.commit_within;
+        let usual = match self.options.commit_soonest {
+            Some(soonest) => self.took.max(soonest).min(self.options.commit_within),
+            None => self.options.commit_within,
+        };
         match self.options.first_commit_within {
             Some(first) if self.committed.rows == 0 => first.min(usual),
             _ => usual,

@@ -10,6 +10,8 @@
 //! worker.
 
 mod bits;
+mod changes;
+mod entries;
 mod key_group;
 mod key_table;
 mod prefetch;
@@ -17,10 +19,14 @@ mod snapshot;
 mod timers;
 
 pub(crate) use bits::BitSet;
+#[cfg(test)]
+pub(crate) use changes::Change;
+pub(crate) use changes::{Changes, put_bytes, put_varint, read_bytes, read_varint};
+pub(crate) use entries::{Entries, StateReader};
 pub(crate) use key_group::KeyGroup;
 pub(crate) use key_group::worker_of;
 pub use key_group::{KEY_GROUPS, key_hash};
 pub(crate) use key_table::KeyTable;
 pub(crate) use prefetch::{AHEAD, prefetch};
-pub(crate) use snapshot::{Change, Entries, Since, StateReader, StateWriter, decode, encode};
+pub(crate) use snapshot::{Since, StateWriter, decode, encode};
 pub(crate) use timers::Timers;

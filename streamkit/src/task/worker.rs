@@ -102,6 +102,24 @@ pub(crate) struct Worker {
 const ROUNDS_PER_REPORT: u32 = 64;
 
 impl Worker {
+    /// How many inputs it has.
+    pub(crate) fn inputs(&self) -> usize {
+        self.sources.len() + self.keyed.len()
+    }
+
+    /// Takes what its keys have of the state, and tells operators from when on they have results.
+    pub(crate) fn restore(
+        &mut self,
+        state: &BTreeMap<String, Entries>,
+        begins: &BTreeMap<String, Timestamp>,
+    ) -> Result<()> {
+        self.keyed.iter_mut().try_for_each(|input| {
+            input.restore(state)?;
+            input.begin(begins);
+            Ok(())
+        })
+    }
+
     /// Runs until every input has ended.
     pub(crate) fn run(&mut self) -> Result<()> {
         self.shared.signal.register();

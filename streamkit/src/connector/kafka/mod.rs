@@ -45,6 +45,7 @@ mod sink;
 mod source;
 mod splits;
 mod target;
+mod topic;
 mod transactions;
 
 pub use record::ProducerRecord;

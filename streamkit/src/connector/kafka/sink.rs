@@ -24,6 +24,10 @@ use crate::time::{Clock, SystemClock, Timestamp, millis};
 const FULL_ROWS: usize = 200_000;
 const FULL_BYTES: usize = 64 << 20;
 
+/// How long rows wait for a commit, however quick commits are, and however slow.
+const SOONEST: Duration = millis(10);
+const LATEST: Duration = millis(200);
+
 type Encode<T> = dyn Fn(&T, Timestamp, &mut ProducerRecord) + Send + Sync;
 
 /// Writes rows to a Kafka topic, exactly once.
@@ -54,13 +58,14 @@ impl<T: Data> KafkaSink<T> {
         encode: impl Fn(&T, Timestamp, &mut ProducerRecord) + Send + Sync + 'static,
     ) -> Self {
         let encode = Arc::new(encode);
-        Self { target, topic: topic.into(), encode, commit_within: millis(50) }
+        Self { target, topic: topic.into(), encode, commit_within: LATEST }
     }
 
-    /// How long rows may wait for a commit: 10 to 200 ms. Default: 50 ms.
+    /// How long rows may wait for a commit: 10 to 200 ms. Default: 200 ms. They wait as long as the
+    /// last commit took, if that was shorter.
     #[must_use]
     pub fn commit_within(mut self, time: Duration) -> Self {
-        self.commit_within = time.clamp(millis(10), millis(200));
+        self.commit_within = time.clamp(SOONEST, LATEST);
         self
     }
 }
@@ -71,7 +76,7 @@ impl<T: Data> Sink<T> for KafkaSink<T> {
     }
 
     fn options(&self) -> SinkOptions {
-        SinkOptions::default().commit_within(self.commit_within)
+        SinkOptions::default().commit_within(self.commit_within).commit_soonest(SOONEST)
     }
 
     fn open(&mut self, context: &SinkContext) -> Result<Box<dyn SinkWriter<T>>> {
@@ -136,7 +141,7 @@ impl<T: Data> Writer<T> {
         self.record.clear();
         self.record.set_key(self.key.as_bytes());
         self.record.set_value(entry.to_json().as_bytes());
-        transactions.send(&self.target.progress_topic(), Some(0), &self.record)?;
+        transactions.send_progress(0, &self.record)?;
         failpoint("kafka.progress_sent");
         (self.rows, self.bytes) = (0, 0);
         let commit = transactions.commit()?;
@@ -255,7 +260,7 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
         for (row, time) in batch.iter() {
             self.record.clear();
             (self.encode)(row, time, &mut self.record);
-            transactions.send(&self.topic, None, &self.record)?;
+            transactions.send_row(&self.record)?;
             self.bytes += self.record.len();
         }
         self.rows += batch.len();

@@ -19,6 +19,7 @@ use super::native;
 use super::observer::Observer;
 use super::record::ProducerRecord;
 use super::target::TIMESTAMP_AHEAD;
+use super::topic::Topic;
 use crate::connector::Commit;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
@@ -53,6 +54,8 @@ const PRODUCER: &[(&str, &str)] = &[
 
 /// A producer and its transaction.
 pub(super) struct Transactions {
+    /// The topic of the rows. Before the producer, so that it goes first.
+    rows: Option<Topic>,
     producer: Closing<BaseProducer<Observer>>,
     id: String,
     /// What is written to.
@@ -110,6 +113,7 @@ impl Transactions {
             return Err(fail(format!("{}{why}{right}{limit}", what()), error));
         }
         Ok(Self {
+            rows: Topic::new(&producer, &topics[0]),
             producer,
             id: id.to_owned(),
             topics,
@@ -133,13 +137,27 @@ impl Transactions {
         Ok(())
     }
 
-    /// Adds a record to the open transaction.
-    pub(super) fn send(
-        &mut self,
+    /// Adds a row to the open transaction. The key chooses its partition.
+    pub(super) fn send_row(&mut self, record: &ProducerRecord) -> Result<()> {
+        let topic = &self.topics[0];
+        if let Some(rows) = self.rows.as_ref().filter(|_| record.headers().len() == 0) {
+            return self.until_taken(topic, record.len(), || rows.send(&self.producer, record));
+        }
+        self.until_taken(topic, record.len(), || self.try_send(topic, None, record))
+    }
+
+    /// Adds a record of the progress topic.
+    pub(super) fn send_progress(&mut self, partition: i32, record: &ProducerRecord) -> Result<()> {
+        let topic = &self.topics[1];
+        self.until_taken(topic, record.len(), || self.try_send(topic, Some(partition), record))
+    }
+
+    fn try_send(
+        &self,
         topic: &str,
         partition: Option<i32>,
         record: &ProducerRecord,
-    ) -> Result<()> {
+    ) -> Result<(), Code> {
         let mut next = BaseRecord::<[u8], [u8]>::to(topic);
         next.partition = partition;
         next.key = record.key();
@@ -151,27 +169,35 @@ impl Transactions {
             next.headers =
                 Some(headers.fold(new, |all, (key, value)| all.insert(Header { key, value })));
         }
+        let sent = self.producer.send(next);
+        sent.map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::Fail))
+    }
+
+    /// Tries until the client takes a record of so many bytes: it may have to make room first.
+    fn until_taken(
+        &self,
+        topic: &str,
+        bytes: usize,
+        send: impl Fn() -> Result<(), Code>,
+    ) -> Result<()> {
         // Asked for only where it matters: the time costs as much as the record.
         let mut full_since = None;
         loop {
-            let (error, again) = match self.producer.send(next) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            match error {
-                KafkaError::MessageProduction(Code::QueueFull) => {
+            let Err(code) = send() else { return Ok(()) };
+            let error = KafkaError::MessageProduction(code);
+            match code {
+                Code::QueueFull => {
                     self.producer.poll(millis(1));
                     self.check()?;
                     let now = self.clock.elapsed();
                     if now.saturating_sub(*full_since.get_or_insert(now)) > self.timeout {
                         return Err(self.fail(&format!("write to topic {topic}"), error));
                     }
-                    next = again;
                 }
-                KafkaError::MessageProduction(Code::MessageSizeTooLarge) => {
-                    return Err(self.too_large(topic, record.len()).because(error));
+                Code::MessageSizeTooLarge => {
+                    return Err(self.too_large(topic, bytes).because(error));
                 }
-                error => {
+                _ => {
                     // The client refuses what follows a record that was not delivered a moment before
                     // it tells which one that was, and why.
                     for _ in 0..20 {
@@ -312,6 +338,7 @@ impl Transactions {
     /// is; if that does not work, its timeout does it.
     pub(super) fn close(self) {
         let open = self.open;
+        drop(self.rows);
         self.producer.close_after(move |producer| {
             // A fenced producer that still has records says so on its way out.
             producer.purge(PurgeConfig::default().queue().inflight());

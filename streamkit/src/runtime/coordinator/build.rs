@@ -1,6 +1,7 @@
-//! Builds one worker's copy of the job, restores its state, and starts its thread.
+//! Builds each worker's copy of the job, restores its state, and starts its thread.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -9,12 +10,13 @@ use crossbeam_channel::{Sender, bounded};
 use super::{Ended, RunningWorker};
 use crate::checkpoint::Recovered;
 use crate::error::{Error, Result};
-use crate::flow::Cx;
+use crate::flow::{Control, Cx};
 use crate::graph::{Deploy, Plan, SourceParts};
 use crate::record::{Place, SplitList};
 use crate::runtime::config::RunConfig;
 use crate::task::{
-    Gauges, GivenUpFor, GivenUps, Passage, Signal, Tracker, Worker, WorkerShared, WorkerStatus,
+    Gauges, GivenUpFor, GivenUps, Passage, Signal, SplitPlan, Tracker, Worker, WorkerShared,
+    WorkerStatus,
 };
 use crate::time::Timestamp;
 
@@ -36,14 +38,44 @@ pub(super) struct BuildParts<'a> {
     pub(super) ended: &'a Sender<Ended>,
 }
 
-/// Builds one worker, restores its state and starts its thread.
-pub(super) fn build_worker(
-    index: usize,
+/// A worker that does not run yet, and what the coordinator keeps of it.
+pub(super) struct Built {
+    worker: Worker,
+    commands: Sender<Control>,
+    plans: Vec<Sender<SplitPlan>>,
+}
+
+/// Builds all workers, restores their state, each with a thread of its own, and starts them. Returns
+/// them with the number of their inputs.
+pub(super) fn start_workers(
     plan: &mut Plan,
     recovered: &Recovered,
     config: &RunConfig,
-    parts: BuildParts<'_>,
-) -> Result<(RunningWorker, usize)> {
+    parts: &BuildParts<'_>,
+) -> Result<(Vec<RunningWorker>, usize)> {
+    let mut workers = vec![];
+    for index in 0..config.workers {
+        workers.push(build(index, plan, config, parts)?);
+    }
+    let inputs = workers.iter().map(|built| built.worker.inputs()).sum();
+    std::thread::scope(|threads| {
+        let restore = |built: &mut Built| built.worker.restore(&recovered.state, parts.begins);
+        let restoring: Vec<_> =
+            workers.iter_mut().map(|built| threads.spawn(move || restore(built))).collect();
+        let results = restoring.into_iter().map(|t| t.join().unwrap_or_else(|p| resume_unwind(p)));
+        results.collect::<Result<()>>()
+    })?;
+    let start = |(index, built)| start(index, built, parts.ended.clone());
+    let workers: Result<_> = workers.into_iter().enumerate().map(start).collect();
+    Ok((workers?, inputs))
+}
+
+fn build(
+    index: usize,
+    plan: &mut Plan,
+    config: &RunConfig,
+    parts: &BuildParts<'_>,
+) -> Result<Built> {
     let mut deploy = Deploy {
         worker: index,
         signals: Arc::clone(parts.signals),
@@ -69,14 +101,7 @@ pub(super) fn build_worker(
         sources.push(source.input(&mut deploy, input)?);
         plans.push(sender);
     }
-    let mut keyed = vec![];
-    for make in &mut plan.keyed {
-        let mut input = make(&mut deploy)?;
-        input.restore(&recovered.state)?;
-        input.begin(parts.begins);
-        keyed.push(input);
-    }
-    let inputs = sources.len() + keyed.len();
+    let keyed: Result<_> = plan.keyed.iter_mut().map(|make| make(&mut deploy)).collect();
     let (commands, received) = bounded(64);
     let shared = Arc::new(WorkerShared {
         signal: Arc::clone(&parts.signals[index]),
@@ -84,15 +109,20 @@ pub(super) fn build_worker(
         status: Mutex::new(WorkerStatus::default()),
         accusation: Mutex::new(None),
     });
-    let mut worker = Worker {
+    let worker = Worker {
         sources,
-        keyed,
+        keyed: keyed?,
         commands: received,
         tracker: Arc::clone(parts.tracker),
-        shared: Arc::clone(&shared),
+        shared,
         cx: Cx::new(index, parts.aggregates.len()),
     };
-    let ended = parts.ended.clone();
+    Ok(Built { worker, commands, plans })
+}
+
+fn start(index: usize, built: Built, ended: Sender<Ended>) -> Result<RunningWorker> {
+    let Built { mut worker, commands, plans } = built;
+    let shared = Arc::clone(&worker.shared);
     let thread = std::thread::Builder::new()
         .name(format!("worker {index}"))
         .spawn(move || {
@@ -101,5 +131,5 @@ pub(super) fn build_worker(
             let _ = ended.send(Ended::Worker(index, result));
         })
         .map_err(|e| Error::external("a thread cannot be started").because(e))?;
-    Ok((RunningWorker { shared, commands, plans, thread: Some(thread) }, inputs))
+    Ok(RunningWorker { shared, commands, plans, thread: Some(thread) })
 }

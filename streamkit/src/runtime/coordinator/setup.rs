@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use crossbeam_channel::{Sender, bounded};
 use tokio::runtime::Handle;
 
-use super::build::{BuildParts, PLANS, build_worker};
+use super::build::{BuildParts, PLANS, start_workers};
 use super::patience::Patience;
 use super::recover::recover;
 use super::splits::{find_splits, position_sinks, reopen};
@@ -128,31 +128,20 @@ impl Coordinator {
         prepare_sinks(&mut plan.sinks, &found.progress, &splits, old, &config);
         let abandon = Arc::new(AtomicBool::new(false));
         let (ended_sender, ended) = bounded(config.workers + plan.sinks.len() + 1);
-        let mut workers = vec![];
-        let mut inputs = 0;
-        for worker in 0..config.workers {
-            let (running, n) = build_worker(
-                worker,
-                &mut plan,
-                &found.recovered,
-                &config,
-                BuildParts {
-                    begins: &found.begins,
-                    tracker: &tracker,
-                    signals: &signals,
-                    restored_to: &restored_to,
-                    given_up: &given_up,
-                    splits: &split_list,
-                    aggregates: &aggregates,
-                    given_ups: &given_ups,
-                    passage: &passage,
-                    abort: &abandon,
-                    ended: &ended_sender,
-                },
-            )?;
-            inputs += n;
-            workers.push(running);
-        }
+        let parts = BuildParts {
+            begins: &found.begins,
+            tracker: &tracker,
+            signals: &signals,
+            restored_to: &restored_to,
+            given_up: &given_up,
+            splits: &split_list,
+            aggregates: &aggregates,
+            given_ups: &given_ups,
+            passage: &passage,
+            abort: &abandon,
+            ended: &ended_sender,
+        };
+        let (workers, inputs) = start_workers(&mut plan, &found.recovered, &config, &parts)?;
         failpoint("recovery.workers_started");
         let mut sinks = vec![];
         for ((cell, progress), had) in
