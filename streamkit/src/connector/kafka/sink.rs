@@ -21,8 +21,8 @@ use crate::record::Batch;
 use crate::time::{Clock, SystemClock, Timestamp, millis};
 
 /// A transaction with so many rows or bytes is committed early.
-const FULL_ROWS: usize = 200_000;
-const FULL_BYTES: usize = 64 << 20;
+const FULL_ROWS: usize = 50_000;
+const FULL_BYTES: usize = 16 << 20;
 
 /// How long rows wait for a commit, however quick commits are, and however slow.
 const SOONEST: Duration = millis(10);

@@ -80,7 +80,7 @@ impl KafkaSource {
             group: None,
             start: Start::Earliest,
             committed_only: true,
-            buffer: 64 << 20,
+            buffer: 16 << 20,
             fetchers: Mutex::default(),
             answered: AtomicBool::new(false),
             later: Mutex::default(),
@@ -109,7 +109,7 @@ impl KafkaSource {
         self
     }
 
-    /// How many bytes may wait to be read, over all partitions. Default: 64 MiB.
+    /// How many bytes may wait to be read, over all partitions. Default: 16 MiB.
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.buffer = bytes;
@@ -204,10 +204,10 @@ const CONSUMER: &[(&str, &str)] = &[
     ("check.crcs", "true"),
     ("fetch.min.bytes", "16384"),
     ("fetch.wait.max.ms", "10"),
-    ("fetch.message.max.bytes", "4194304"),
-    ("fetch.max.bytes", "16777216"),
+    ("fetch.message.max.bytes", "2097152"),
+    ("fetch.max.bytes", "8388608"),
     ("queued.min.messages", "1000000"),
-    ("queued.max.messages.kbytes", "16384"),
+    ("queued.max.messages.kbytes", "4096"),
     ("fetch.queue.backoff.ms", "2"),
     ("fetch.error.backoff.ms", "100"),
 ];
