@@ -414,3 +414,37 @@ fn a_reader_that_is_not_read_is_bounded_and_goes_on_later() {
     });
     assert!(slow.records.iter().zip(0..).all(|(r, n)| r.offset == n), "a gap or a repetition");
 }
+
+/// The client takes the position after the report of an end for the one that it goes on with when a
+/// partition was paused, which leaves the next record out.
+#[test]
+fn a_partition_that_was_paused_at_its_end_goes_on_with_the_very_next_record() {
+    let Some(broker) = broker("paused-at-end") else { return };
+    let topic = create(&broker, "paused-at-end", 1, &[]);
+    let producer = producer(&broker, None);
+    let send = |from: usize, to: usize| {
+        for n in from..to {
+            let value = format!("{n:0100}");
+            let record = BaseRecord::<str, str>::to(&topic).partition(0).payload(&value);
+            producer.send(record).map_err(|(e, _)| e).unwrap();
+            if n % 200 == 0 {
+                producer.flush(seconds(10)).unwrap();
+            }
+        }
+        producer.flush(seconds(10)).unwrap();
+    };
+    send(0, 4_500);
+    // The queue may have 256 KiB, is full after some fetches, and twice as full with the last ones.
+    let source = KafkaSource::new(&broker, topic.as_str())
+        .buffer_bytes(1)
+        .set("fetch.message.max.bytes", "100000");
+    let mut reading = Reading::open(&source, 0, 0);
+    std::thread::sleep(millis(500));
+    send(4_500, 4_510);
+    std::thread::sleep(millis(100));
+    reading.until("read", |reading, status| {
+        status == ReadStatus::CaughtUp && reading.records.len() >= 4_509
+    });
+    assert!(reading.records.iter().zip(0..).all(|(r, n)| r.offset == n), "a gap");
+    assert_eq!(reading.records.len(), 4_510);
+}

@@ -239,8 +239,7 @@ impl Work {
             let ask = outage || now.saturating_sub(feed.asked) >= ASK_AGAIN;
             if feed.ended && ask {
                 feed.asked = now;
-                let offset = Offset::Offset(i64::try_from(feed.next).unwrap_or(i64::MAX));
-                let _ = self.client.seek(&self.topic, partition, offset, Duration::ZERO);
+                let _ = seek(&self.client, &self.topic, feed);
             }
         }
     }
@@ -252,7 +251,10 @@ impl Work {
             let (done, paused) = match flow::switch(feed.load(), limit) {
                 Switch::Leave => continue,
                 Switch::Pause => (self.client.pause(&list()), true),
-                Switch::Resume => (self.client.resume(&list()), false),
+                Switch::Resume => {
+                    let sought = seek(&self.client, &self.topic, feed);
+                    (sought.and_then(|()| self.client.resume(&list())), false)
+                }
             };
             if let (Ok(()), Some(feed)) = (done, &mut self.feeds[index]) {
                 feed.paused = paused;
@@ -439,6 +441,14 @@ impl Work {
             self.fail_all(error);
         }
     }
+}
+
+/// Has the client go on with the record after the last one that it has handed out; it is not waited
+/// for. After a pause the client would do so by itself, but for the report of an end: if that is taken
+/// together with records, it counts as one, and the next record would be left out.
+fn seek(client: &Client, topic: &str, feed: &Feed) -> Result<(), KafkaError> {
+    let offset = Offset::Offset(i64::try_from(feed.next).unwrap_or(i64::MAX));
+    client.seek(topic, feed.lane.partition, offset, Duration::ZERO)
 }
 
 /// Since when records have been kept back, and whether it is time to say so.

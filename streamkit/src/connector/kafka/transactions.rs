@@ -35,15 +35,15 @@ const SUSPICIOUS: Duration = millis(3_750);
 
 /// What every transactional producer is set to.
 ///
-/// A request leaves when it is full or a commit is due, whichever is first: nobody sees a record before
-/// its commit, and many small requests cost more than anything else here. With
+/// A request leaves when it is full or after 20 ms, so that little is left to be sent when a commit is
+/// due, and yet many records go at once: small requests cost more than anything else here. With
 /// reports of failures only, a record that is delivered costs no event.
 const PRODUCER: &[(&str, &str)] = &[
     ("enable.idempotence", "true"),
     ("acks", "all"),
     ("transaction.timeout.ms", "60000"),
     ("compression.type", "lz4"),
-    ("linger.ms", "200"),
+    ("linger.ms", "20"),
     ("batch.num.messages", "100000"),
     ("queue.buffering.max.messages", "1000000"),
     ("queue.buffering.max.kbytes", "262144"),
