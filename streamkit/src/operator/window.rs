@@ -176,29 +176,24 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
     /// Moves the window that ends at `end` into the results, and drops panes that no window needs.
     fn fire_window(&mut self, end: i64) {
         let fire_time = self.panes.fire_time(end);
-        if self.panes.is_tumbling() {
-            // The window is one pane, which nobody needs any more, and none of its records is late
+        let is_tumbling = self.panes.is_tumbling();
+        if !is_tumbling {
+            for (slot, accumulator) in self.merged(end, false) {
+                self.results.push(fire_time, slot, (end, accumulator));
+            }
+        }
+        self.results.set_fired(fire_time);
+        while let Some((start, _)) = self.state.first()
+            && self.panes.last_end(start) <= end
+            && let Some(pane) = self.state.pop_first()
+        {
+            self.dropped.push(start);
+            // A tumbling window is this pane, which nobody else needs, and none of its records is late
             // for some of its windows only.
-            if let Some((start, _)) = self.state.first()
-                && self.panes.last_end(start) == end
-                && let Some(pane) = self.state.pop_first()
-            {
-                self.dropped.push(start);
+            if is_tumbling && self.panes.last_end(start) == end {
                 let accumulators = pane.slots.into_iter().zip(pane.accumulators);
                 accumulators.for_each(|(slot, a)| self.results.push(fire_time, slot, (end, a)));
             }
-            self.results.set_fired(fire_time);
-            return;
-        }
-        for (slot, accumulator) in self.merged(end, false) {
-            self.results.push(fire_time, slot, (end, accumulator));
-        }
-        self.results.set_fired(fire_time);
-        while let Some((pane, _)) = self.state.first()
-            && self.panes.last_end(pane) <= end
-        {
-            self.state.pop_first();
-            self.dropped.push(pane);
         }
     }
 
