@@ -1,8 +1,10 @@
 //! What the parts of pipeline-app cost by themselves, with criterion's statistics.
 //!
-//! `cargo bench --bench parts` prints for each part the time for one event and events per second,
-//! and compares with the last run. These are absolute figures of this machine at this moment: where
-//! a ratio matters, the other benches have both sides take turns.
+//! `cargo bench --bench parts` prints for each part the time for a thousand events (as many
+//! microseconds as one takes nanoseconds) and events per second, and compares with the last run.
+//! These are absolute figures of this machine at this moment: where a ratio matters, the other
+//! benches have both sides take turns. `SECONDS` for each part is read from the environment, and a
+//! word on the command line chooses parts.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -75,7 +77,7 @@ fn decoded(json: &Bytes) -> Option<Activity> {
     decode(Some(json), Origin::default()).ok()
 }
 
-/// Short, so that all benches together take minutes; `SECONDS` for each part makes it longer.
+/// Short, so that all benches together take minutes.
 fn config() -> Criterion {
     let seconds = number("SECONDS", 2) as u64;
     Criterion::default()

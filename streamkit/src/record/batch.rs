@@ -150,6 +150,13 @@ impl<T> Batch<T> {
         self.rows.times[row as usize]
     }
 
+    /// The earliest and the latest time of the selected rows.
+    pub(crate) fn times_within(&self) -> Option<(Timestamp, Timestamp)> {
+        let mut times = self.indices().map(|row| self.time(row));
+        let first = times.next()?;
+        Some(times.fold((first, first), |(low, high), time| (low.min(time), high.max(time))))
+    }
+
     /// The same batch with only these rows, which must be selected ones, ascending.
     pub(crate) fn select(&self, rows: Vec<u32>) -> Self {
         Self { selection: Some(rows.into()), ..self.clone() }

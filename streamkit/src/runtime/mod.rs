@@ -3,6 +3,7 @@
 mod config;
 mod coordinator;
 mod handle;
+mod held;
 mod plan;
 pub(crate) mod recovery;
 mod sink_cell;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
+use super::held::Held;
 use super::ticks::Ticks;
 use crate::connector::{Claim, Commit, Point, Progress, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
-use crate::failpoint::{broken, failpoint};
+use crate::failpoint::failpoint;
 use crate::flow::{BarrierKind, Control};
 use crate::graph::{SinkParts, SinkShared};
 use crate::record::{Batch, Kind, Position, SplitId, SplitList};
@@ -41,8 +42,8 @@ pub(crate) struct SinkTask<T> {
     /// How long the last commit took.
     took: Duration,
 
-    /// Results whose fire time W has not reached: a transaction holds none of them (rule D2).
-    held: Vec<Batch<T>>,
+    /// A transaction holds no result whose fire time W has not reached (rule D2).
+    held: Held<T>,
     /// Running values that wait until every worker has passed the tick (rule D3).
     running: Ticks<T>,
     noted: BTreeMap<SplitId, u64>,
@@ -116,7 +117,7 @@ impl<T: Data> SinkTask<T> {
             rows_since: None,
             news_since: None,
             took: Duration::ZERO,
-            held: vec![],
+            held: Held::new(),
             running: Ticks::new(workers),
             noted,
             between: vec![false; workers],
@@ -182,7 +183,10 @@ impl<T: Data> SinkTask<T> {
                 if self.fired && low > self.w {
                     self.w = low;
                     self.news();
-                    self.release_held()?;
+                    self.held
+                        .release(self.w)
+                        .into_iter()
+                        .try_for_each(|batch| self.write(batch))?;
                 }
                 Ok(())
             }
@@ -213,31 +217,13 @@ impl<T: Data> SinkTask<T> {
             self.running.add(worker, batch);
             return Ok(());
         }
-        if self.fired {
-            self.held.push(batch);
-            return self.release_held();
+        if !self.fired {
+            return self.write(batch);
         }
-        self.write(batch)
-    }
-
-    /// Writes the held rows whose fire time W has reached.
-    fn release_held(&mut self) -> Result<()> {
-        for batch in std::mem::take(&mut self.held) {
-            // A row's time is the microsecond before its fire time.
-            let is_due = |row| batch.time(row) < self.w || broken("sink.holds_back");
-            if batch.indices().all(is_due) {
-                self.write(batch)?;
-                continue;
-            }
-            let (due, rest): (Vec<u32>, Vec<u32>) = batch.indices().partition(|&row| is_due(row));
-            if !rest.is_empty() {
-                self.held.push(batch.select(rest));
-            }
-            if !due.is_empty() {
-                self.write(batch.select(due))?;
-            }
+        match self.held.sort_out(batch, self.w) {
+            Some(due) => self.write(due),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn write(&mut self, batch: Batch<T>) -> Result<()> {
