@@ -185,6 +185,8 @@ class Bench:
             KAFKA_DLQ_TOPIC=f"{run}.dlq",
             KAFKA_LATE_TOPIC=f"{run}.late",
             UI_BIND="off",
+            # As the others have it: it is what Kafka's own clients do unless they are told otherwise.
+            KAFKA_PROP_COMPRESSION_TYPE="none",
         )
         command = engine.command
         if engine.name == "duckdb":

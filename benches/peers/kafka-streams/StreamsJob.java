@@ -151,7 +151,7 @@ public class StreamsJob {
         settings.put(StreamsConfig.producerPrefix("linger.ms"), "50");
         settings.put(StreamsConfig.producerPrefix("batch.size"), "262144");
         settings.put(StreamsConfig.producerPrefix("buffer.memory"), "134217728");
-        settings.put(StreamsConfig.producerPrefix("compression.type"), "lz4");
+        settings.put(StreamsConfig.producerPrefix("compression.type"), "none");
         settings.put(StreamsConfig.producerPrefix("transaction.timeout.ms"), "120000");
         return settings;
     }

@@ -73,11 +73,11 @@ fn nap(within: Duration) -> Duration {
     (within / 10).clamp(millis(2), millis(5))
 }
 
-/// How long rows wait for a commit. While more is at hand, a commit waits until it is a fifth of the
+/// How long rows wait for a commit. While the sink is behind, a commit waits until it is a fifth of the
 /// work at most, so that a backlog is not spent on waiting for commits; but not much longer than a
 /// second.
-fn longest_wait(within: Duration, last_commit: Duration, more: bool) -> Duration {
-    if more { within.max((last_commit * 4).min(seconds(1))) } else { within }
+fn longest_wait(within: Duration, last_commit: Duration, behind: bool) -> Duration {
+    if behind { within.max((last_commit * 4).min(seconds(1))) } else { within }
 }
 
 impl<T: Data> SinkTask<T> {
@@ -287,11 +287,12 @@ impl<T: Data> SinkTask<T> {
         if self.writer.is_full() {
             return true;
         }
-        let more = !self.receiver.is_empty();
         if self.options.commit_within.is_zero() {
-            return !more;
+            return self.receiver.is_empty();
         }
-        over(self.rows_since, longest_wait(self.commit_within(), self.took, more))
+        // A few batches come while any commit is made; so many, only if the sink cannot follow.
+        let behind = self.receiver.capacity().is_some_and(|room| self.receiver.len() >= room / 4);
+        over(self.rows_since, longest_wait(self.commit_within(), self.took, behind))
     }
 
     /// What the target has after the commit.
@@ -438,7 +439,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_wait_longer_only_while_more_is_at_hand_and_commits_are_slow() {
+    fn rows_wait_longer_only_while_the_sink_is_behind_and_commits_are_slow() {
         let (within, slow) = (millis(50), millis(100));
         assert_eq!(longest_wait(within, slow, false), within);
         assert_eq!(longest_wait(within, slow, true), millis(400));
