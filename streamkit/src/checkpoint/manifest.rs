@@ -147,8 +147,8 @@ pub enum Fact {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) manifest: Manifest,
-    /// Operator and changes. An operator may occur more than once (each worker has a part); the
-    /// changes apply in the order given.
+    /// Operator and changes. An operator may occur more than once (each worker has a part). A base
+    /// puts each entry once; the changes of an increment apply in the order given.
     pub(crate) changes: Vec<(String, Changes)>,
 }
 

@@ -55,8 +55,8 @@ pub struct SinkOptions {
     /// Where commits are quick, rows wait for one only as long as the last one took, but at least this
     /// long. `None`: they wait for [`commit_within`](Self::commit_within) in any case.
     pub commit_soonest: Option<Duration>,
-    /// The same as `commit_within` for the very first commit of a job: so that there is something to see early where
-    /// commits are rare.
+    /// The same as `commit_within` for the very first commit of a job: so that there is something to
+    /// see early where commits are rare.
     pub first_commit_within: Option<Duration>,
     /// How long progress without any row may wait for a commit.
     pub note_within: Duration,

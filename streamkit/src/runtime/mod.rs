@@ -4,6 +4,7 @@ mod config;
 mod coordinator;
 mod handle;
 mod held;
+mod pace;
 mod plan;
 pub(crate) mod recovery;
 mod sink_cell;

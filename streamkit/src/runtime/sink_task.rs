@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::held::Held;
+use super::pace::{FIRST_PAUSE, LONGEST_PAUSE, is_behind, jittered, longest_wait, nap, usual_wait};
 use super::ticks::Ticks;
 use crate::connector::{Claim, Commit, Point, Progress, SinkOptions, SinkWriter};
 use crate::data::Data;
@@ -17,7 +18,7 @@ use crate::flow::{BarrierKind, Control};
 use crate::graph::{SinkParts, SinkShared};
 use crate::record::{Batch, Kind, Position, SplitId, SplitList};
 use crate::task::SinkMessage;
-use crate::time::{Clock, Timestamp, millis, seconds};
+use crate::time::{Clock, Timestamp, seconds};
 
 /// One sink at work.
 pub(crate) struct SinkTask<T> {
@@ -54,30 +55,6 @@ pub(crate) struct SinkTask<T> {
     w: Timestamp,
     positions: BTreeMap<u32, Position>,
     ends: usize,
-}
-
-const FIRST_PAUSE: Duration = millis(100);
-const LONGEST_PAUSE: Duration = seconds(5);
-
-/// Between half and all of a pause, so that the sinks of many jobs, which one server's restart has
-/// stopped at one moment, do not all come back at one moment (F61).
-fn jittered(pause: Duration) -> Duration {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    // The standard library seeds these from the system's random numbers.
-    let random = RandomState::new().build_hasher().finish() >> 32;
-    pause / 2 + (pause / 2).mul_f64(random as f64 / f64::from(u32::MAX))
-}
-
-/// How long a sink naps: too short to matter beside the time that its rows may wait for a commit.
-fn nap(within: Duration) -> Duration {
-    (within / 10).clamp(millis(2), millis(5))
-}
-
-/// How long rows wait for a commit. While the sink is behind, a commit waits until it is a fifth of the
-/// work at most, so that a backlog is not spent on waiting for commits; but not much longer than a
-/// second.
-fn longest_wait(within: Duration, last_commit: Duration, behind: bool) -> Duration {
-    if behind { within.max((last_commit * 4).min(seconds(1))) } else { within }
 }
 
 impl<T: Data> SinkTask<T> {
@@ -253,10 +230,7 @@ impl<T: Data> SinkTask<T> {
 
     /// How long rows may wait for the commit that is next.
     fn commit_within(&self) -> Duration {
-        let usual = match self.options.commit_soonest {
-            Some(soonest) => self.took.max(soonest).min(self.options.commit_within),
-            None => self.options.commit_within,
-        };
+        let usual = usual_wait(self.options, self.took);
         match self.options.first_commit_within {
             Some(first) if self.committed.rows == 0 => first.min(usual),
             _ => usual,
@@ -290,8 +264,7 @@ impl<T: Data> SinkTask<T> {
         if self.options.commit_within.is_zero() {
             return self.receiver.is_empty();
         }
-        // A few batches come while any commit is made; so many, only if the sink cannot follow.
-        let behind = self.receiver.capacity().is_some_and(|room| self.receiver.len() >= room / 4);
+        let behind = is_behind(self.receiver.len(), self.receiver.capacity());
         over(self.rows_since, longest_wait(self.commit_within(), self.took, behind))
     }
 
@@ -431,27 +404,5 @@ impl<T: Data> SinkTask<T> {
         if self.fired && took.is_none() {
             self.shared.acked.store(self.w.as_micros(), Ordering::Release);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_wait_longer_only_while_the_sink_is_behind_and_commits_are_slow() {
-        let (within, slow) = (millis(50), millis(100));
-        assert_eq!(longest_wait(within, slow, false), within);
-        assert_eq!(longest_wait(within, slow, true), millis(400));
-        assert_eq!(longest_wait(within, millis(5), true), within);
-        assert_eq!(longest_wait(within, seconds(9), true), seconds(1));
-        assert_eq!(longest_wait(seconds(300), slow, true), seconds(300));
-    }
-
-    #[test]
-    fn f61_pauses_differ_and_are_never_longer_than_said() {
-        let pauses: Vec<_> = (0..100).map(|_| jittered(LONGEST_PAUSE)).collect();
-        assert!(pauses.iter().all(|p| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(p)));
-        assert!(pauses.iter().any(|p| *p != pauses[0]));
     }
 }

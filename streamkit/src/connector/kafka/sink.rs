@@ -141,7 +141,7 @@ impl<T: Data> Writer<T> {
         self.record.clear();
         self.record.set_key(self.key.as_bytes());
         self.record.set_value(entry.to_json().as_bytes());
-        transactions.send_progress(0, &self.record)?;
+        transactions.send_progress(&self.record)?;
         failpoint("kafka.progress_sent");
         (self.rows, self.bytes) = (0, 0);
         let commit = transactions.commit()?;

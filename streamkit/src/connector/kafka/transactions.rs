@@ -140,16 +140,17 @@ impl Transactions {
     /// Adds a row to the open transaction. The key chooses its partition.
     pub(super) fn send_row(&mut self, record: &ProducerRecord) -> Result<()> {
         let topic = &self.topics[0];
+        // Headers are the one thing that the handle's way does not take.
         if let Some(rows) = self.rows.as_ref().filter(|_| record.headers().len() == 0) {
             return self.until_taken(topic, record.len(), || rows.send(&self.producer, record));
         }
         self.until_taken(topic, record.len(), || self.try_send(topic, None, record))
     }
 
-    /// Adds a record of the progress topic.
-    pub(super) fn send_progress(&mut self, partition: i32, record: &ProducerRecord) -> Result<()> {
+    /// Adds a record of the progress topic, which has one partition.
+    pub(super) fn send_progress(&mut self, record: &ProducerRecord) -> Result<()> {
         let topic = &self.topics[1];
-        self.until_taken(topic, record.len(), || self.try_send(topic, Some(partition), record))
+        self.until_taken(topic, record.len(), || self.try_send(topic, Some(0), record))
     }
 
     fn try_send(

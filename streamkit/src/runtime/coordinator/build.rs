@@ -39,7 +39,7 @@ pub(super) struct BuildParts<'a> {
 }
 
 /// A worker that does not run yet, and what the coordinator keeps of it.
-pub(super) struct Built {
+struct Built {
     worker: Worker,
     commands: Sender<Control>,
     plans: Vec<Sender<SplitPlan>>,
