@@ -44,6 +44,7 @@ pub trait Key: Eq {
 
 impl Key for str {
     type Owned = String;
+    #[inline(always)]
     fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         f(self.as_bytes())
     }
@@ -54,6 +55,7 @@ impl Key for str {
 
 impl Key for String {
     type Owned = String;
+    #[inline(always)]
     fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         f(self.as_bytes())
     }
@@ -64,6 +66,7 @@ impl Key for String {
 
 impl Key for [u8] {
     type Owned = Vec<u8>;
+    #[inline(always)]
     fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         f(self)
     }
@@ -74,6 +77,7 @@ impl Key for [u8] {
 
 impl Key for Vec<u8> {
     type Owned = Vec<u8>;
+    #[inline(always)]
     fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         f(self)
     }
@@ -84,6 +88,7 @@ impl Key for Vec<u8> {
 
 impl Key for () {
     type Owned = ();
+    #[inline(always)]
     fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         f(&[])
     }
@@ -92,6 +97,7 @@ impl Key for () {
 
 impl Key for bool {
     type Owned = bool;
+    #[inline(always)]
     fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         f(&[u8::from(*self)])
     }
@@ -104,7 +110,8 @@ macro_rules! integer_keys {
     ($($int:ty),*) => {$(
         impl Key for $int {
             type Owned = $int;
-            fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+            #[inline(always)]
+    fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
                 f(&self.to_le_bytes())
             }
             fn from_bytes(bytes: &[u8]) -> $int {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::connector::Source;
 use crate::error::{Error, Result};
+use crate::flow::Signal;
 use crate::graph::{PlanFormat, PlanRef};
 use crate::progress::JobProgress;
 use crate::runtime::{Coordinator, JobHandle, Outside, RunConfig, SourceNode};
@@ -84,8 +85,11 @@ impl Job {
         let plan = std::mem::take(&mut *self.plan.lock());
         plan.validate()?;
         let progress = JobProgress { job: self.name.clone(), ..JobProgress::default() };
-        let outside =
-            Arc::new(Outside { stop: AtomicBool::new(false), progress: Mutex::new(progress) });
+        let outside = Arc::new(Outside {
+            stop: AtomicBool::new(false),
+            bell: Signal::new(),
+            progress: Mutex::new(progress),
+        });
         let (done_sender, done) = watch::channel(None);
         let handle = JobHandle { outside: Arc::clone(&outside), done };
         let name = self.name;

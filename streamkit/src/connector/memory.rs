@@ -86,10 +86,8 @@ impl<T: Data + Clone> SplitReader for MemoryReader<T> {
     fn read(&mut self, batch: &mut ReadBatch<T>, max: usize) -> Result<ReadStatus> {
         let from = usize::try_from(self.next).unwrap_or(usize::MAX).min(self.items.len());
         let to = from.saturating_add(max).min(self.items.len());
-        for item in &self.items[from..to] {
-            batch.push(self.next, item.clone());
-            self.next += 1;
-        }
+        batch.extend(self.next, self.items[from..to].iter().cloned());
+        self.next = to as u64;
         Ok(if to == self.items.len() { ReadStatus::Ended } else { ReadStatus::More })
     }
 

@@ -147,6 +147,15 @@ impl<T> ReadBatch<T> {
         self.next = offset + 1;
     }
 
+    /// Adds records whose positions follow on each other, from `first` on, and moves the next position
+    /// behind the last.
+    pub fn extend(&mut self, first: u64, items: impl IntoIterator<Item = T>) {
+        self.items.extend(items);
+        let new = (self.items.len() - self.offsets.len()) as u64;
+        self.offsets.extend(first..first + new);
+        self.next = first + new;
+    }
+
     /// Moves the next position without a record: control records and compaction leave gaps.
     pub fn set_next(&mut self, next: u64) {
         self.next = self.next.max(next);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Cx;
+use super::{Cx, Signal};
 use crate::checkpoint::SplitEntry;
 use crate::data::Data;
 use crate::error::Result;
@@ -39,6 +39,9 @@ pub(crate) enum Control {
 #[derive(Debug)]
 pub(crate) struct Barrier {
     pub(crate) kind: BarrierKind,
+    /// How many inputs and keyed inputs it has to pass, and who waits for that.
+    inputs: usize,
+    coordinator: Arc<Signal>,
     /// What the workers have added to it so far.
     pub(crate) collected: Mutex<Collected>,
 }
@@ -65,19 +68,37 @@ pub(crate) struct Collected {
     pub(crate) counted: BTreeMap<String, u64>,
     /// The highest pending fire time.
     pub(crate) pending: Option<Timestamp>,
-    /// How many of the inputs and keyed inputs of all workers have passed it.
-    pub(crate) passed: usize,
+    /// How many of the inputs and keyed inputs of all workers it has passed.
+    passed: usize,
     /// How long each worker stood still to put its state into it.
     pub(crate) paused: BTreeMap<usize, Duration>,
 }
 
 impl Barrier {
-    pub(crate) fn new(kind: BarrierKind) -> Arc<Self> {
-        Arc::new(Self { kind, collected: Mutex::default() })
+    pub(crate) fn new(kind: BarrierKind, inputs: usize, coordinator: &Arc<Signal>) -> Arc<Self> {
+        let coordinator = Arc::clone(coordinator);
+        Arc::new(Self { kind, inputs, coordinator, collected: Mutex::default() })
     }
 
     pub(crate) fn collect(&self, add: impl FnOnce(&mut Collected)) {
         add(&mut self.collected.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// It has passed one more input, which has this to add.
+    pub(crate) fn pass(&self, add: impl FnOnce(&mut Collected)) {
+        self.collect(|all| {
+            add(all);
+            all.passed += 1;
+        });
+        if self.has_passed() {
+            self.coordinator.ring();
+        }
+    }
+
+    /// Whether it has passed all inputs.
+    pub(crate) fn has_passed(&self) -> bool {
+        let collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        collected.passed >= self.inputs
     }
 
     /// The next record of each split at the cut.

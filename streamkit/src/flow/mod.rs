@@ -3,6 +3,8 @@
 
 mod cx;
 mod link;
+mod signal;
 
 pub(crate) use cx::Cx;
 pub(crate) use link::{Barrier, BarrierKind, Control, Link, Tee};
+pub(crate) use signal::Signal;

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::data::Data;
 use crate::error::Result;
+use crate::flow::Signal;
 use crate::flow::{Link, Tee};
 use crate::operator::Acks;
 use crate::record::{Place, SplitList};
-use crate::task::{Gauges, GivenUpFor, Passage, Signal};
+use crate::task::{Gauges, GivenUpFor, Passage};
 use crate::time::Clock;
 
 /// Everything downstream of a step, as functions that build one worker's worth of it.

@@ -7,9 +7,10 @@
 //! Each worker counts its own keys; [`Combine`](super::Combine) adds the workers' counts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use super::combine::Partial;
-use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus};
+use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, Stretch};
 use super::pane_list::PaneList;
 use super::results::{Acks, Results, restore_entries};
 use super::window::{ordered, unordered};
@@ -19,7 +20,7 @@ use crate::flow::{Control, Cx, Link};
 use crate::record::{BatchBuilder, Kind};
 use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter};
 use crate::time::Timestamp;
-use crate::window::{Lateness, Panes};
+use crate::window::{Panes, pane_start};
 
 /// The number of distinct keys of each window, of this worker's keys.
 pub(crate) struct DistinctKeys {
@@ -30,7 +31,11 @@ pub(crate) struct DistinctKeys {
     counts: BTreeMap<i64, u64>,
     /// Keys that are late for some windows of a pane: (pane, first window end), by slot (rule T4).
     exceptions: HashMap<u32, Vec<(i64, i64)>>,
+    /// The slots that have some: of nearly all keys it is enough to know that they have none.
+    excepted: BitSet,
     exceptions_new: Vec<(u32, i64, i64)>,
+    /// Of a batch: for each pane, by its start, slots that it has not got yet.
+    new: Vec<(i64, Vec<u32>)>,
     dropped: Vec<i64>,
     results: Results<()>,
     next: Box<dyn Link<Partial>>,
@@ -55,18 +60,13 @@ impl DistinctKeys {
             state: PaneList::default(),
             counts: BTreeMap::new(),
             exceptions: HashMap::new(),
+            excepted: BitSet::default(),
+            new: vec![],
             exceptions_new: vec![],
             dropped: vec![],
             results: Results::new(Acks::default()),
             next,
         }
-    }
-
-    /// The panes that a window which reads the pane at `start` may read, and which have the key.
-    fn neighbours(&self, slot: u32, start: i64) -> impl Iterator<Item = i64> {
-        let (from, to) = self.panes.neighbours(start);
-        let panes = self.state.range(from, to);
-        panes.filter(move |(_, pane)| pane.present.contains(slot)).map(|(at, _)| at)
     }
 
     /// Whether the window that ends at `end` has the key by an exception.
@@ -82,44 +82,92 @@ impl DistinctKeys {
         self.panes.fire_time(end) > self.results.fired()
     }
 
-    /// Counts the key in each window of the pane, from `first_end` on, that has not got it yet.
-    /// Before the pane itself gets it.
-    fn appear(&mut self, slot: u32, pane: i64, first_end: i64) {
-        // The nearest on either side decide: a window has all panes between two of its own.
-        let (mut before, mut after) = (i64::MIN, i64::MAX);
-        for at in self.neighbours(slot, pane) {
-            match at <= pane {
-                true => before = at,
-                false => after = after.min(at),
-            }
-        }
-        for end in self.panes.ends(pane).filter(|end| *end >= first_end) {
-            let has = before >= self.panes.window(end).start.as_micros() || after < end;
-            if !has && self.is_open(end) && !self.has_exception(slot, end) {
-                *self.counts.entry(end).or_default() += 1;
-            }
+    /// The part of a pane's windows, as indices into `ends`, that have a key by none of the other
+    /// panes. The nearest pane on either side that has it decides, since a window has all panes
+    /// between two of its own.
+    fn without(&self, ends: &[i64], start: i64) -> impl Fn(u32) -> Range<usize> {
+        let (from, to) = self.panes.neighbours(start);
+        let reach =
+            |at: i64| ends.partition_point(|end| self.panes.window(*end).start.as_micros() <= at);
+        let mut before: Vec<_> =
+            self.state.range(from, start).map(|(at, pane)| (&pane.present, reach(at))).collect();
+        before.reverse();
+        let until = |at: i64| ends.partition_point(|end| *end <= at);
+        let after = self.state.range(start.saturating_add(1), to);
+        let after: Vec<_> = after.map(|(at, pane)| (&pane.present, until(at))).collect();
+        let windows = ends.len();
+        move |slot| {
+            let nearest = |panes: &[(&BitSet, usize)]| {
+                panes.iter().find(|(present, _)| present.contains(slot)).map(|(_, at)| *at)
+            };
+            let from = nearest(&before).unwrap_or(0);
+            from..nearest(&after).unwrap_or(windows).max(from)
         }
     }
 
     /// A record of the key that is late for the windows that end before `first_end`.
-    fn add_exception(&mut self, slot: u32, pane: i64, first_end: i64) {
+    fn add_exception(&mut self, slot: u32, start: i64, first_end: i64) {
         let list = self.exceptions.get(&slot);
-        if list.is_some_and(|list| list.contains(&(pane, first_end))) {
+        if list.is_some_and(|list| list.contains(&(start, first_end))) {
             return;
         }
-        self.appear(slot, pane, first_end);
-        self.exceptions.entry(slot).or_default().push((pane, first_end));
+        if !self.state.at(start).present.contains(slot) {
+            let ends: Vec<i64> = self.panes.ends(start).collect();
+            let windows = self.without(&ends, start)(slot);
+            let ends = ends[windows].iter().filter(|end| **end >= first_end);
+            self.count(slot, ends.copied());
+        }
+        self.exceptions.entry(slot).or_default().push((start, first_end));
+        self.excepted.insert(slot);
     }
 
-    /// A record of the key that is late for none of its windows.
-    #[inline]
-    fn present(&mut self, slot: u32, start: i64) {
-        if !self.state.at(start).present.contains(slot) {
-            self.appear(slot, start, i64::MIN);
-            let pane = self.state.at(start);
-            pane.present.insert(slot);
-            pane.slots.push(slot);
+    /// Counts a key in those of the windows that are open and have not got it by an exception.
+    fn count(&mut self, slot: u32, ends: impl Iterator<Item = i64>) {
+        let ends: Vec<i64> =
+            ends.filter(|end| self.is_open(*end) && !self.has_exception(slot, *end)).collect();
+        ends.into_iter().for_each(|end| *self.counts.entry(end).or_default() += 1);
+    }
+
+    /// Records of these keys in the pane that starts at `start`, late for none of its windows.
+    fn present(&mut self, slots: &[u32], start: i64) {
+        let pane = self.state.at(start);
+        let known = pane.slots.len();
+        for &slot in slots {
+            if pane.present.insert(slot) {
+                pane.slots.push(slot);
+            }
         }
+        let new = pane.slots[known..].to_vec();
+        if new.is_empty() {
+            return;
+        }
+        let ends: Vec<i64> = self.panes.ends(start).collect();
+        // How many keys more, or fewer, a window gets than the one before it.
+        let mut steps = vec![0i64; ends.len() + 1];
+        let mut special = vec![];
+        {
+            let without = self.without(&ends, start);
+            for slot in new {
+                let windows = without(slot);
+                if windows.is_empty() {
+                    continue;
+                }
+                if self.excepted.contains(slot) {
+                    special.push((slot, windows));
+                    continue;
+                }
+                steps[windows.start] += 1;
+                steps[windows.end] -= 1;
+            }
+        }
+        let mut keys = 0;
+        for (end, step) in ends.iter().zip(steps) {
+            keys += step;
+            if keys > 0 && self.is_open(*end) {
+                *self.counts.entry(*end).or_default() += keys.unsigned_abs();
+            }
+        }
+        special.into_iter().for_each(|(slot, at)| self.count(slot, ends[at].iter().copied()));
     }
 
     fn batch(
@@ -138,18 +186,33 @@ impl DistinctKeys {
 
 impl<T: Data> KeyedOperator<T> for DistinctKeys {
     fn on_batch(&mut self, rows: &KeyedRows<'_, T>, _: &KeyTable, _: &mut Cx) -> Result<()> {
-        rows.each(|i, lateness| {
-            let slot = rows.slots[i];
-            self.results.count(rows.hashes[i]);
-            let start = self.panes.pane_of(rows.batch.time(rows.rows[i]));
-            match lateness {
-                Lateness::From(end) => {
-                    self.exceptions_new.push((slot, start, end.as_micros()));
-                    self.add_exception(slot, start, end.as_micros());
+        let length = self.panes.pane();
+        rows.stretches(|stretch| match stretch {
+            Stretch::OnTime(mut stretch) => {
+                self.results.count(&rows.hashes[stretch.clone()]);
+                while !stretch.is_empty() {
+                    let (start, pane) = self.state.around(rows.time(stretch.start), length);
+                    let run = rows.run(&stretch, start, length);
+                    stretch.start = run.end;
+                    let mut new = rows.slots[run].iter().filter(|s| !pane.present.contains(**s));
+                    if let Some(first) = new.next() {
+                        let of_pane = slots_of(&mut self.new, start);
+                        of_pane.push(*first);
+                        new.for_each(|slot| of_pane.push(*slot));
+                    }
                 }
-                _ => self.present(slot, start),
+            }
+            Stretch::From(at, end) => {
+                self.results.count(&rows.hashes[at..=at]);
+                let (slot, end) = (rows.slots[at], end.as_micros());
+                let start = pane_start(rows.time(at), length);
+                self.exceptions_new.push((slot, start, end));
+                self.add_exception(slot, start, end);
             }
         });
+        let mut new = std::mem::take(&mut self.new);
+        new.drain(..).for_each(|(start, slots)| self.present(&slots, start));
+        self.new = new;
         Ok(())
     }
 
@@ -177,6 +240,8 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
                 list.retain(|(pane, _)| panes.last_end(*pane) > reached);
                 !list.is_empty()
             });
+            self.excepted.clear();
+            self.exceptions.keys().for_each(|slot| _ = self.excepted.insert(*slot));
         }
         self.results.set_fired(watermark);
         Ok(Fired::Done)
@@ -230,7 +295,7 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
         restore_entries(&mut self.results, from, keys, |key, _, keys| {
             match key {
                 [PRESENT, rest @ ..] if rest.len() >= 8 => {
-                    present.push((keys.restore(&rest[8..]), unordered(rest)));
+                    present.push((unordered(rest), keys.restore(&rest[8..])));
                 }
                 [EXCEPTION, rest @ ..] if rest.len() >= 16 => {
                     let (pane, end) = (unordered(rest), unordered(&rest[8..]));
@@ -241,7 +306,11 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
             Ok(())
         })?;
         // The counts follow from who was present; windows that have fired are not counted again.
-        present.into_iter().for_each(|(slot, pane)| self.present(slot, pane));
+        present.sort_by_key(|(pane, _)| *pane);
+        for of_pane in present.chunk_by(|(a, _), (b, _)| a == b) {
+            let slots: Vec<u32> = of_pane.iter().map(|(_, slot)| *slot).collect();
+            self.present(&slots, of_pane[0].0);
+        }
         exceptions.into_iter().for_each(|(slot, pane, end)| self.add_exception(slot, pane, end));
         let fired = self.results.fired();
         self.counts.retain(|&end, _| self.panes.fire_time(end) > fired);
@@ -276,4 +345,13 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
             next_fire: self.counts.first_key_value().map(|(&end, _)| self.panes.fire_time(end)),
         }
     }
+}
+
+/// The list of a pane's slots, an empty one if there is none yet.
+fn slots_of(lists: &mut Vec<(i64, Vec<u32>)>, start: i64) -> &mut Vec<u32> {
+    let at = lists.iter().position(|(of, _)| *of == start).unwrap_or(lists.len());
+    if at == lists.len() {
+        lists.push((start, Vec::with_capacity(256)));
+    }
+    &mut lists[at].1
 }

@@ -16,7 +16,12 @@ pub(crate) struct Filter<F, T> {
 impl<T: Data, F: Fn(&T) -> bool + Send + Sync> Link<T> for Filter<F, T> {
     fn batch(&mut self, batch: Batch<T>, cx: &mut Cx) -> Result<()> {
         cx.step = Arc::clone(&self.step);
-        let kept: Vec<u32> = batch.indices().filter(|&row| (self.f)(batch.value(row))).collect();
+        let mut kept = Vec::with_capacity(batch.len());
+        batch.indices().for_each(|row| {
+            if (self.f)(batch.value(row)) {
+                kept.push(row);
+            }
+        });
         // An empty selection goes on too: it says that its records were read.
         let batch = if kept.len() == batch.len() { batch } else { batch.select(kept) };
         self.next.batch(batch, cx)

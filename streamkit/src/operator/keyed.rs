@@ -1,5 +1,7 @@
 //! The contract of a stateful operator: it hangs on a keyed stream, beside others.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::flow::{Control, Cx};
 use crate::record::Batch;
@@ -23,23 +25,61 @@ pub(crate) struct KeyedRows<'a, T> {
     pub(crate) verdicts: &'a [(u32, Lateness)],
 }
 
+/// Some rows that are not too late, as indices into the columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stretch {
+    /// They are on time.
+    OnTime(Range<usize>),
+    /// One that is late for the windows that end before this.
+    From(usize, Timestamp),
+}
+
 impl<T> KeyedRows<'_, T> {
-    /// Calls `f` with (index into the columns, lateness) of each row that is not too late.
+    /// Calls `f` with all rows that are not too late, in order, in stretches as long as possible: what
+    /// is late is looked at here, and not for every row.
     #[inline]
-    pub(crate) fn each(&self, mut f: impl FnMut(usize, Lateness)) {
-        if self.verdicts.is_empty() {
-            (0..self.rows.len()).for_each(|i| f(i, Lateness::OnTime));
-            return;
-        }
-        let mut verdicts = self.verdicts.iter().peekable();
-        for (i, row) in self.rows.iter().enumerate() {
-            while verdicts.next_if(|(at, _)| at < row).is_some() {}
-            match verdicts.peek() {
-                Some((at, Lateness::Late)) if at == row => {}
-                Some((at, verdict)) if at == row => f(i, *verdict),
-                _ => f(i, Lateness::OnTime),
+    pub(crate) fn stretches(&self, mut f: impl FnMut(Stretch)) {
+        let mut from = 0;
+        for (row, verdict) in self.verdicts {
+            let Ok(at) = self.rows[from..].binary_search(row) else { continue };
+            let at = from + at;
+            if from < at {
+                f(Stretch::OnTime(from..at));
             }
+            if let Lateness::From(end) = verdict {
+                f(Stretch::From(at, *end));
+            }
+            from = at + 1;
         }
+        if from < self.rows.len() {
+            f(Stretch::OnTime(from..self.rows.len()));
+        }
+    }
+
+    /// As [`stretches`](Self::stretches), where a record is on time or late, and nothing between.
+    #[inline]
+    pub(crate) fn on_time(&self, mut f: impl FnMut(Range<usize>)) {
+        self.stretches(|stretch| match stretch {
+            Stretch::OnTime(rows) => f(rows),
+            Stretch::From(..) => {}
+        });
+    }
+
+    /// The time of a row.
+    #[inline]
+    pub(crate) fn time(&self, at: usize) -> i64 {
+        self.batch.time(self.rows[at]).as_micros()
+    }
+
+    /// The first of these rows, and those right behind it whose times are in the same pane, which
+    /// starts at `start`.
+    #[inline]
+    pub(crate) fn run(&self, rows: &Range<usize>, start: i64, length: i64) -> Range<usize> {
+        let others = self.rows[rows.start + 1..rows.end].iter();
+        let run = others.take_while(|row| {
+            (0..length).contains(&self.batch.time(**row).as_micros().wrapping_sub(start))
+        });
+        rows.start..rows.start + 1 + run.count()
     }
 }
 
@@ -101,4 +141,51 @@ pub(crate) trait KeyedOperator<T>: Send {
     fn counted(&self) -> u64;
 
     fn status(&self) -> OperatorStatus;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    #[test]
+    fn t3_rows_that_are_late_part_those_that_are_on_time() {
+        let batch = Batch::new(vec![0; 9], (0..9).map(at).collect());
+        let rows = [0, 1, 3, 4, 6, 7, 8];
+        let stretches = |verdicts: &[(u32, Lateness)]| {
+            let keyed = KeyedRows { batch: &batch, rows: &rows, slots: &[], hashes: &[], verdicts };
+            let mut all = vec![];
+            keyed.stretches(|stretch| all.push(stretch));
+            all
+        };
+        assert_eq!(stretches(&[]), [Stretch::OnTime(0..7)]);
+        let from = Lateness::From(at(60));
+        // Row 5 is not selected.
+        let late = [(0, from), (3, Lateness::Late), (5, from), (6, from), (8, Lateness::Late)];
+        assert_eq!(
+            stretches(&late),
+            [
+                Stretch::From(0, at(60)),
+                Stretch::OnTime(1..2),
+                Stretch::OnTime(3..4),
+                Stretch::From(4, at(60)),
+                Stretch::OnTime(5..6),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_run_is_as_long_as_the_times_are_in_one_pane() {
+        let batch = Batch::new(vec![0; 6], [10, 19, 12, 20, 11, 9].map(at).to_vec());
+        let rows = [0, 1, 2, 3, 4, 5];
+        let keyed =
+            KeyedRows { batch: &batch, rows: &rows, slots: &[], hashes: &[], verdicts: &[] };
+        assert_eq!(keyed.run(&(0..6), 10, 10), 0..3);
+        assert_eq!(keyed.run(&(1..2), 10, 10), 1..2);
+        assert_eq!(keyed.run(&(3..6), 20, 10), 3..4);
+        assert_eq!(keyed.run(&(4..6), 10, 10), 4..5);
+    }
 }

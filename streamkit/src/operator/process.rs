@@ -215,23 +215,24 @@ where
             self.keys.resize_with(keys.slots(), KeyState::default);
         }
         let mut failed = Ok(());
-        rows.each(|i, _| {
-            let (row, slot) = (rows.rows[i], rows.slots[i]);
-            self.results.count(rows.hashes[i]);
-            let (record, time) = (rows.batch.value(row), rows.batch.time(row));
-            self.scratch.clear();
-            if let Err(error) = encode(record, &mut self.scratch) {
-                failed = Err(error);
-                return;
+        rows.on_time(|some| {
+            self.results.count(&rows.hashes[some.clone()]);
+            for (&row, &slot) in rows.rows[some.clone()].iter().zip(&rows.slots[some]) {
+                let (record, time) = (rows.batch.value(row), rows.batch.time(row));
+                self.scratch.clear();
+                if let Err(error) = encode(record, &mut self.scratch) {
+                    failed = Err(error);
+                    continue;
+                }
+                let waiting = &mut self.keys[slot as usize].waiting;
+                let at = waiting
+                    .partition_point(|w| (w.time, w.order.as_slice()) <= (time, &self.scratch[..]));
+                let order = self.scratch.clone();
+                waiting.insert(at, Waiting { time, order, record: record.clone() });
+                self.timers.at_latest(slot, time.next());
+                self.live.insert(slot);
+                self.dirty.insert(slot);
             }
-            let waiting = &mut self.keys[slot as usize].waiting;
-            let at = waiting
-                .partition_point(|w| (w.time, w.order.as_slice()) <= (time, &self.scratch[..]));
-            let order = self.scratch.clone();
-            waiting.insert(at, Waiting { time, order, record: record.clone() });
-            self.timers.at_latest(slot, time.next());
-            self.live.insert(slot);
-            self.dirty.insert(slot);
         });
         failed
     }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::data::State;
 use crate::error::Result;
 use crate::failpoint::broken;
-use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter, decode};
+use crate::state::{
+    BitSet, KEY_GROUPS, KeyTable, Since, StateReader, StateWriter, decode, group_of,
+};
 use crate::time::Timestamp;
 
 /// How far the sinks behind an operator have committed.
@@ -47,7 +49,7 @@ pub(crate) struct Results<R> {
     acks: Acks,
     /// Fired, and no longer in the operator's own state.
     fired: Timestamp,
-    counted: Vec<u64>,
+    counted: Box<[u64; KEY_GROUPS as usize]>,
     counted_changed: bool,
 }
 
@@ -74,15 +76,15 @@ impl<R: State> Results<R> {
             restored: 0,
             acks,
             fired: Timestamp::MIN,
-            counted: vec![0; crate::state::KEY_GROUPS as usize],
+            counted: Box::new([0; KEY_GROUPS as usize]),
             counted_changed: false,
         }
     }
 
-    /// Counts a record of this hash's key group.
+    /// Counts records with keys of these hashes, each in its key group.
     #[inline]
-    pub(crate) fn count(&mut self, hash: u64) {
-        self.counted[(hash >> 56) as usize] += 1;
+    pub(crate) fn count(&mut self, hashes: &[u64]) {
+        hashes.iter().for_each(|hash| self.counted[group_of(*hash) as usize] += 1);
         self.counted_changed = true;
     }
 

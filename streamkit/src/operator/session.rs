@@ -21,12 +21,15 @@ use crate::record::{BatchBuilder, Kind};
 use crate::state::{
     AHEAD, BitSet, KeyTable, Since, StateReader, StateWriter, Timers, decode, prefetch,
 };
-use crate::time::Timestamp;
+use crate::time::{Timestamp, to_micros};
 use crate::window::{Aggregator, Session, SessionResult};
 
 /// Finished sessions of each key.
 pub(crate) struct Sessions<K: Key + ?Sized, T, A: Aggregator<T>> {
     rule: Session<T>,
+    /// The rule's gap and maximum length, in microseconds.
+    gap: i64,
+    max: i64,
     aggregator: Arc<A>,
     /// By slot: the open session.
     keys: Vec<Option<Open<A::Accumulator>>>,
@@ -62,6 +65,15 @@ struct Open<S> {
     accumulator: S,
 }
 
+impl<S> Open<S> {
+    /// When the session closes if no event follows, under a rule of (gap, maximum length).
+    #[inline]
+    fn close_time(&self, (gap, max): (i64, i64)) -> Timestamp {
+        let (start, last) = (self.start.as_micros(), self.last.as_micros());
+        Timestamp::from_micros(last.saturating_add(gap).min(start.saturating_add(max)))
+    }
+}
+
 impl<S: Clone> StoredEvent<S> {
     fn of(event: &Event<S>) -> Self {
         let Event { time, role, accumulator, .. } = event;
@@ -80,6 +92,8 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
     ) -> Self {
         Self {
             unsettled: Unsettled::new(rule.gap),
+            gap: to_micros(rule.gap),
+            max: to_micros(rule.max),
             rule,
             aggregator,
             keys: vec![],
@@ -102,13 +116,26 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
         }
     }
 
-    fn close_time(&self, open: &Open<A::Accumulator>) -> Timestamp {
-        open.last.saturating_add(self.rule.gap).min(open.start.saturating_add(self.rule.max))
+    /// Applies events before `until`, in order, up to where a session that one of them has opened may
+    /// close, or until enough results wait. Returns the time of the last one.
+    fn settle(&mut self, mut until: Timestamp) -> Option<Timestamp> {
+        let mut reached = None;
+        while let Some(event) = self.unsettled.pop(until) {
+            reached = Some(event.time);
+            if let Some(timer) = self.apply(event) {
+                until = until.min(timer);
+            }
+            if self.results.waiting() >= STEP_ROWS {
+                break;
+            }
+        }
+        reached
     }
 
-    /// Applies the next event before `until`, and all that are equal to it. Returns its time.
-    fn settle(&mut self, until: Timestamp) -> Option<Timestamp> {
-        let Event { time, slot, role, mut accumulator } = self.unsettled.pop(until)?;
+    /// Applies an event, and all that are equal to it. Returns the timer of the session that it opens.
+    #[inline]
+    fn apply(&mut self, event: Event<A::Accumulator>) -> Option<Timestamp> {
+        let Event { time, slot, role, mut accumulator } = event;
         // Several starts or ends of one instant count as one event.
         while let Some(next) = self.unsettled.pop_equal((time, role, slot)) {
             self.aggregator.merge(&mut accumulator, &next.accumulator);
@@ -117,9 +144,18 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
             prefetch(&self.keys, ahead.slot as usize);
         }
         self.dirty.insert(slot);
+        let rule = (self.gap, self.max);
+        if let Some(open) = &mut self.keys[slot as usize]
+            && time < open.close_time(rule)
+            && (role == Role::Other || (role == Role::Start && open.start == time))
+        {
+            open.last = time;
+            self.aggregator.merge(&mut open.accumulator, &accumulator);
+            return None;
+        }
         let mut state = self.keys[slot as usize].take();
         if let Some(open) = &mut state {
-            let close = self.close_time(open);
+            let close = open.close_time(rule);
             let splits = role == Role::Start && open.start < time;
             if time < close && !splits {
                 open.last = time;
@@ -128,11 +164,14 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
                 self.close(slot, &mut state, close.min(time.next()));
             }
         }
+        let mut timer = None;
         if state.is_none() {
             let open = Open { start: time, last: time, accumulator };
             if role != Role::End {
-                self.timers.at_latest(slot, self.close_time(&open));
+                let close = open.close_time(rule);
+                self.timers.at_latest(slot, close);
                 self.live.insert(slot);
+                timer = Some(close);
             }
             self.open += 1;
             state = Some(open);
@@ -141,14 +180,14 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
             self.close(slot, &mut state, time.next());
         }
         self.keys[slot as usize] = state;
-        Some(time)
+        timer
     }
 
     /// The timer of a key: its session closes, or has got longer since it was set.
     fn expire(&mut self, slot: u32, now: Timestamp) {
         let mut state = self.keys[slot as usize].take();
         if let Some(open) = &state {
-            match self.close_time(open) {
+            match open.close_time((self.gap, self.max)) {
                 close if close <= now => self.close(slot, &mut state, close),
                 close => self.timers.at_latest(slot, close),
             }
@@ -185,15 +224,16 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
         if keys.slots() > self.keys.len() {
             self.keys.resize_with(keys.slots(), || None);
         }
-        rows.each(|i, _| {
-            let (row, slot) = (rows.rows[i], rows.slots[i]);
-            self.results.count(rows.hashes[i]);
-            let (record, time) = (rows.batch.value(row), rows.batch.time(row));
-            let mut accumulator = self.aggregator.create();
-            self.aggregator.add(&mut accumulator, record);
-            let role = self.role(record);
-            self.unsettled.add(Event { time, slot, role, accumulator });
-            self.dirty.insert(slot);
+        rows.on_time(|some| {
+            self.results.count(&rows.hashes[some.clone()]);
+            for (&row, &slot) in rows.rows[some.clone()].iter().zip(&rows.slots[some]) {
+                let (record, time) = (rows.batch.value(row), rows.batch.time(row));
+                let mut accumulator = self.aggregator.create();
+                self.aggregator.add(&mut accumulator, record);
+                let role = self.role(record);
+                self.unsettled.add(Event { time, slot, role, accumulator });
+                self.dirty.insert(slot);
+            }
         });
         Ok(())
     }
@@ -257,7 +297,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
     fn highest_pending(&self) -> Option<Timestamp> {
         let open = self.live.iter().filter_map(|slot| self.keys[slot as usize].as_ref());
         let events = self.unsettled.iter().map(|event| self.latest(event));
-        open.map(|open| self.close_time(open)).chain(events).max()
+        open.map(|open| open.close_time((self.gap, self.max))).chain(events).max()
     }
 
     fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()> {
@@ -297,7 +337,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
             if let Some(open) = &open {
                 self.open += 1;
                 self.live.insert(slot);
-                self.timers.at_latest(slot, self.close_time(open));
+                self.timers.at_latest(slot, open.close_time((self.gap, self.max)));
             }
             for StoredEvent { time, role, accumulator } in unsettled {
                 self.unsettled.add(Event { time, slot, role, accumulator });

@@ -105,7 +105,7 @@ impl<S> Unsettled<S> {
             self.count += 1;
             self.added.push(Added(event, self.count));
         } else {
-            self.later.at(time.saturating_sub(time.rem_euclid(self.width))).push(event);
+            self.later.around(time, self.width).1.push(event);
         }
     }
 

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
+use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS, Stretch};
 use super::pane_list::PaneList;
 use super::results::{Acks, Results, restore_entries};
 use crate::data::{Data, Key};
@@ -20,7 +20,7 @@ use crate::flow::{Control, Cx, Link};
 use crate::record::{BatchBuilder, Kind};
 use crate::state::{BitSet, KeyTable, Since, StateReader, StateWriter, decode};
 use crate::time::Timestamp;
-use crate::window::{Aggregator, Lateness, Panes, Windowed};
+use crate::window::{Aggregator, Panes, Windowed};
 
 /// The aggregate of each key and window.
 pub(crate) struct WindowAggregate<K: Key + ?Sized, T, A: Aggregator<T>> {
@@ -41,9 +41,8 @@ struct Pane<S> {
     index: Vec<u32>,
     slots: Vec<u32>,
     accumulators: Vec<S>,
-    /// Places changed since the last checkpoint, and since the last tick.
-    dirty: BitSet,
-    ticked: BitSet,
+    /// By place: whether it has changed since the last checkpoint, and since the last tick.
+    changed: Vec<u8>,
     exceptions: Vec<Exception<S>>,
     exceptions_dirty: bool,
 }
@@ -61,8 +60,7 @@ impl<S> Default for Pane<S> {
             index: vec![],
             slots: vec![],
             accumulators: vec![],
-            dirty: BitSet::default(),
-            ticked: BitSet::default(),
+            changed: vec![],
             exceptions: vec![],
             exceptions_dirty: false,
         }
@@ -73,20 +71,30 @@ impl<S> Pane<S> {
     /// The accumulator of a slot, made by `create` if it is new.
     #[inline]
     fn at(&mut self, slot: u32, slots: usize, create: impl FnOnce() -> S) -> &mut S {
-        let i = slot as usize;
+        let place = match self.index.get(slot as usize) {
+            Some(&place) if place > 0 => place as usize - 1,
+            _ => self.add(slot, slots, create()),
+        };
+        self.changed[place] = CHANGED;
+        &mut self.accumulators[place]
+    }
+
+    /// Puts an accumulator in for a slot that has none; returns its place.
+    fn add(&mut self, slot: u32, slots: usize, accumulator: S) -> usize {
+        let (i, place) = (slot as usize, self.slots.len());
         if i >= self.index.len() {
             self.index.resize(slots.max(i + 1), 0);
         }
-        let mut place = self.index[i];
-        if place == 0 {
-            self.slots.push(slot);
-            self.accumulators.push(create());
-            place = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-            self.index[i] = place;
-        }
-        self.dirty.insert(place - 1);
-        self.ticked.insert(place - 1);
-        &mut self.accumulators[place as usize - 1]
+        self.slots.push(slot);
+        self.accumulators.push(accumulator);
+        self.changed.push(0);
+        self.index[i] = u32::try_from(place + 1).unwrap_or(u32::MAX);
+        place
+    }
+
+    /// Forgets that places have changed, since a checkpoint or since a tick.
+    fn forget(&mut self, since: u8) {
+        self.changed.iter_mut().for_each(|changed| *changed &= !since);
     }
 }
 
@@ -95,6 +103,11 @@ impl<S> Pane<S> {
 struct Merge {
     index: Vec<u32>,
 }
+
+/// What a change is noted for.
+const SINCE_CHECKPOINT: u8 = 1;
+const SINCE_TICK: u8 = 2;
+const CHANGED: u8 = SINCE_CHECKPOINT | SINCE_TICK;
 
 const PANE: u8 = b'P';
 const EXCEPTION: u8 = b'E';
@@ -165,7 +178,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
             out.retain(|(slot, _)| {
                 changed.iter().any(|pane| {
                     let place = pane.index.get(*slot as usize).copied().unwrap_or(0);
-                    (place > 0 && pane.ticked.contains(place - 1))
+                    (place > 0 && pane.changed[place as usize - 1] & SINCE_TICK != 0)
                         || pane.exceptions.iter().any(|e| e.slot == *slot)
                 })
             });
@@ -228,16 +241,24 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
     fn on_batch(&mut self, rows: &KeyedRows<'_, T>, keys: &KeyTable, _: &mut Cx) -> Result<()> {
         let Self { panes, aggregator, state, results, .. } = self;
         let slots = keys.slots();
-        rows.each(|i, lateness| {
-            let (row, slot) = (rows.rows[i], rows.slots[i]);
-            results.count(rows.hashes[i]);
-            let pane = state.at(panes.pane_of(rows.batch.time(row)));
-            let record = rows.batch.value(row);
-            match lateness {
-                Lateness::From(end) => {
-                    add_exception(pane, slot, end.as_micros(), aggregator.as_ref(), record);
+        rows.stretches(|stretch| match stretch {
+            Stretch::OnTime(mut stretch) => {
+                results.count(&rows.hashes[stretch.clone()]);
+                while !stretch.is_empty() {
+                    let (start, pane) = state.around(rows.time(stretch.start), panes.pane());
+                    let run = rows.run(&stretch, start, panes.pane());
+                    stretch.start = run.end;
+                    for (row, slot) in rows.rows[run.clone()].iter().zip(&rows.slots[run]) {
+                        let accumulator = pane.at(*slot, slots, || aggregator.create());
+                        aggregator.add(accumulator, rows.batch.value(*row));
+                    }
                 }
-                _ => aggregator.add(pane.at(slot, slots, || aggregator.create()), record),
+            }
+            Stretch::From(at, end) => {
+                results.count(&rows.hashes[at..=at]);
+                let (_, pane) = state.around(rows.time(at), panes.pane());
+                let (slot, record) = (rows.slots[at], rows.batch.value(rows.rows[at]));
+                add_exception(pane, slot, end.as_micros(), aggregator.as_ref(), record);
             }
         });
         Ok(())
@@ -278,7 +299,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
 
     fn tick(&mut self, keys: &KeyTable, cx: &mut Cx) -> Result<()> {
         let batch = self.running_values(keys);
-        self.state.iter_mut().for_each(|(_, pane)| pane.ticked.clear());
+        self.state.iter_mut().for_each(|(_, pane)| pane.forget(SINCE_TICK));
         if batch.is_empty() {
             return Ok(());
         }
@@ -312,9 +333,13 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
             };
             match since {
                 Since::Beginning => (0..pane.slots.len()).try_for_each(|place| put(place, out))?,
-                Since::Last => pane.dirty.iter().try_for_each(|place| put(place as usize, out))?,
+                Since::Last => {
+                    let changed = pane.changed.iter().enumerate();
+                    let changed = changed.filter(|(_, since)| **since & SINCE_CHECKPOINT != 0);
+                    changed.map(|(place, _)| place).try_for_each(|place| put(place, out))?;
+                }
             }
-            pane.dirty.clear();
+            pane.forget(SINCE_CHECKPOINT);
             if pane.exceptions_dirty || since == Since::Beginning {
                 pane.exceptions_dirty = false;
                 for exception in &pane.exceptions {
@@ -349,7 +374,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
             }
             Ok(())
         })?;
-        self.state.iter_mut().for_each(|(_, pane)| pane.dirty.clear());
+        self.state.iter_mut().for_each(|(_, pane)| pane.forget(SINCE_CHECKPOINT));
         Ok(())
     }
 

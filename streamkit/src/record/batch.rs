@@ -216,6 +216,15 @@ impl Iterator for Indices<'_> {
             Indices::Some(rows) => rows.size_hint(),
         }
     }
+
+    /// So that `for_each` asks once, and not for every row, which of the two it is.
+    #[inline]
+    fn fold<B, F: FnMut(B, u32) -> B>(self, init: B, f: F) -> B {
+        match self {
+            Indices::All(range) => range.fold(init, f),
+            Indices::Some(rows) => rows.copied().fold(init, f),
+        }
+    }
 }
 
 /// Builds a batch row by row.

@@ -120,26 +120,29 @@ enum Stage {
     },
 }
 
+/// How often the coordinator looks at everything. What it has to decide soon wakes it.
 const STEP: Duration = millis(5);
 
 impl Coordinator {
     /// Runs the job to its end.
     pub(crate) fn run(mut self) -> Result<()> {
+        self.outside.bell.register();
         let (mut workers, mut sinks) = (self.workers.len(), self.sinks.len());
         let mut failure: Option<Error> = None;
         while workers + sinks > 0 {
-            match self.ended.recv_timeout(STEP) {
-                Ok(Ended::Worker(i, result)) => {
-                    workers -= 1;
-                    tracing::debug!(worker = i, "worker ended");
-                    note_failure(&mut failure, result);
+            while let Ok(ended) = self.ended.try_recv() {
+                match ended {
+                    Ended::Worker(i, result) => {
+                        workers -= 1;
+                        tracing::debug!(worker = i, "worker ended");
+                        note_failure(&mut failure, result);
+                    }
+                    Ended::Sink(name, result) => {
+                        sinks -= 1;
+                        tracing::debug!(sink = %name, "sink ended");
+                        note_failure(&mut failure, result);
+                    }
                 }
-                Ok(Ended::Sink(name, result)) => {
-                    sinks -= 1;
-                    tracing::debug!(sink = %name, "sink ended");
-                    note_failure(&mut failure, result);
-                }
-                Err(_) => {}
             }
             if failure.is_some() {
                 break;
@@ -149,6 +152,9 @@ impl Coordinator {
                 break;
             }
             self.show();
+            if workers + sinks > 0 {
+                self.outside.bell.wait(STEP);
+            }
         }
         if failure.is_some() {
             self.abort(&mut workers, &mut sinks, &mut failure);
@@ -303,7 +309,7 @@ impl Coordinator {
     }
 
     fn send_barrier(&mut self, kind: BarrierKind, now: Duration) -> Result<()> {
-        let barrier = Barrier::new(kind);
+        let barrier = Barrier::new(kind, self.inputs, &self.outside.bell);
         self.barrier = Some((Arc::clone(&barrier), now));
         // At the end all that is left has to fire, and that needs room.
         self.passage.want(kind != BarrierKind::Drain);
@@ -325,8 +331,7 @@ impl Coordinator {
 
     fn finish_barrier(&mut self, now: Duration) -> Result<()> {
         let Some((barrier, since)) = &self.barrier else { return Ok(()) };
-        let passed = barrier.collected.lock().unwrap_or_else(PoisonError::into_inner).passed;
-        if passed < self.inputs {
+        if !barrier.has_passed() {
             return Ok(());
         }
         let (barrier, since) = (Arc::clone(barrier), *since);

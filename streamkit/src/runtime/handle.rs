@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::flow::Signal;
 use crate::graph::SinkShared;
 use crate::progress::{JobProgress, JobState};
 
@@ -13,6 +14,8 @@ use crate::progress::{JobProgress, JobState};
 #[derive(Debug)]
 pub(crate) struct Outside {
     pub(crate) stop: AtomicBool,
+    /// Wakes the coordinator.
+    pub(crate) bell: Arc<Signal>,
     pub(crate) progress: Mutex<JobProgress>,
 }
 
@@ -43,6 +46,7 @@ impl JobHandle {
     /// Open windows stay open and go on at the next start. Returns at once; see [`wait`](Self::wait).
     pub fn stop(&self) {
         self.outside.stop.store(true, Ordering::SeqCst);
+        self.outside.bell.ring();
     }
 
     /// Waits until the job has ended.

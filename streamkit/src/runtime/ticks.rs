@@ -49,8 +49,12 @@ impl<T> Ticks<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::BarrierKind;
+    use crate::flow::{BarrierKind, Signal};
     use crate::time::Timestamp;
+
+    fn a_tick() -> Arc<Barrier> {
+        Barrier::new(BarrierKind::Tick, 2, &Signal::new())
+    }
 
     fn row(value: u32) -> Batch<u32> {
         Batch::new(vec![value], vec![Timestamp::MIN])
@@ -62,12 +66,12 @@ mod tests {
 
     #[test]
     fn d3_a_tick_is_complete_when_all_workers_have_passed_it() {
-        let (mut ticks, tick) = (Ticks::new(2), Barrier::new(BarrierKind::Tick));
+        let (mut ticks, tick) = (Ticks::new(2), a_tick());
         ticks.add(0, row(1));
         assert_eq!(values(ticks.pass(0, &tick)), None);
         ticks.add(1, row(2));
         assert_eq!(values(ticks.pass(1, &tick)), Some(vec![1, 2]));
-        let next = Barrier::new(BarrierKind::Tick);
+        let next = a_tick();
         assert_eq!(values(ticks.pass(1, &next)), None);
         assert_eq!(values(ticks.pass(0, &next)), Some(vec![]));
     }
@@ -75,7 +79,7 @@ mod tests {
     #[test]
     fn d3_values_of_a_tick_that_a_worker_left_out_do_not_come_with_the_next_one() {
         let mut ticks = Ticks::new(2);
-        let [first, second] = [(); 2].map(|()| Barrier::new(BarrierKind::Tick));
+        let [first, second] = [(); 2].map(|()| a_tick());
         ticks.add(0, row(1));
         assert_eq!(values(ticks.pass(0, &first)), None, "worker 1 had no room");
         // The next tick's values of worker 0 are there before worker 1 begins with it.

@@ -1,16 +1,21 @@
 //! Event-time timers: for each slot the next time at which something may be due.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use crate::time::Timestamp;
 
 /// At most one timer per slot: the earliest that was asked for.
 ///
-/// A timer that was moved forwards leaves a stale entry in the heap, which is recognised when it
-/// comes up: it is no longer the slot's due time.
+/// A timer that was moved forwards leaves a stale entry, which is recognised when it comes up: it is
+/// no longer the slot's due time.
+///
+/// Most timers are set for the same span after a time that goes on, so each is due after all others:
+/// those are a queue. Only what is set for earlier needs a heap.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
+    /// Ascending.
+    queue: VecDeque<(Timestamp, u32)>,
     heap: BinaryHeap<Reverse<(Timestamp, u32)>>,
     due: Vec<Timestamp>,
 }
@@ -25,17 +30,24 @@ impl Timers {
         }
         if time < self.due[i] {
             self.due[i] = time;
-            self.heap.push(Reverse((time, slot)));
+            match self.queue.back() {
+                Some(last) if (time, slot) < *last => self.heap.push(Reverse((time, slot))),
+                _ => self.queue.push_back((time, slot)),
+            }
         }
     }
 
     /// The earliest timer that is due at `until` or before; it is removed.
     pub(crate) fn pop(&mut self, until: Timestamp) -> Option<(Timestamp, u32)> {
-        while let Some(&Reverse((time, slot))) = self.heap.peek() {
+        while let Some((time, slot)) = self.first() {
             if time > until {
                 return None;
             }
-            self.heap.pop();
+            if self.queue.front() == Some(&(time, slot)) {
+                self.queue.pop_front();
+            } else {
+                self.heap.pop();
+            }
             if self.due[slot as usize] == time {
                 self.due[slot as usize] = Timestamp::MAX;
                 return Some((time, slot));
@@ -46,12 +58,22 @@ impl Timers {
 
     /// The time of the earliest timer; it may be a stale one, so nothing is due before it.
     pub(crate) fn next(&self) -> Option<Timestamp> {
-        self.heap.peek().map(|Reverse((time, _))| *time)
+        self.first().map(|(time, _)| time)
+    }
+
+    fn first(&self) -> Option<(Timestamp, u32)> {
+        let (queued, heaped) = (self.queue.front(), self.heap.peek().map(|Reverse(timer)| timer));
+        match (queued, heaped) {
+            (Some(queued), Some(heaped)) => Some(*queued.min(heaped)),
+            (one, other) => one.or(other).copied(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -68,5 +90,25 @@ mod tests {
         assert_eq!(timers.pop(at(100)), None, "the one at 50 is stale");
         timers.at_latest(7, at(50));
         assert_eq!(timers.pop(at(100)), Some((at(50), 7)));
+    }
+
+    proptest! {
+        #[test]
+        fn timers_come_in_order_whatever_order_they_were_set_in(
+            set in prop::collection::vec((0u32..8, 0i64..100), 0..60),
+        ) {
+            let mut timers = Timers::default();
+            let mut expected = std::collections::BTreeMap::new();
+            for (slot, time) in set {
+                timers.at_latest(slot, Timestamp::from_micros(time));
+                let due = expected.entry(slot).or_insert(time);
+                *due = time.min(*due);
+            }
+            let mut expected: Vec<_> = expected.into_iter().map(|(slot, due)| (due, slot)).collect();
+            expected.sort_unstable();
+            let all = std::iter::from_fn(|| timers.pop(Timestamp::MAX));
+            let all: Vec<_> = all.map(|(time, slot)| (time.as_micros(), slot)).collect();
+            prop_assert_eq!(all, expected);
+        }
     }
 }

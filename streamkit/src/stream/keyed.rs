@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::key_of::{KeyOf, hashes_by, look_up_by};
 use super::late::LateOutput;
 use super::{Aggregated, KeyedWindowAll, Step, Stream, WindowedStream, Windowing};
 use crate::data::{Data, Key, State};
 use crate::error::Result;
-use crate::flow::Link;
+use crate::flow::{Link, Signal};
 use crate::graph::{Deploy, PlanRef, link};
 use crate::operator::{Acks, KeyedOperator, Process, ProcessResult, Processor};
-use crate::state::key_hash;
 use crate::task::{
-    Channel, Exchange, Gauges, HashOf, Input, KeyedInput, LateRule, Lookup, NamedOperator, Packet,
-    Signal, hash_by, watch,
+    Channel, Exchange, Gauges, HashesOf, Input, KeyedInput, LateRule, Lookup, NamedOperator,
+    Packet, watch,
 };
 use crate::time::Timestamp;
 use crate::window::{Lateness, Panes, WindowAssigner};
@@ -102,38 +102,20 @@ pub(crate) struct Attach<T> {
 }
 
 impl<K: Key + ?Sized + 'static, T: Data> KeyedStream<K, T> {
-    pub(crate) fn borrowed(
+    pub(crate) fn new(
         stream: &Stream<T>,
-        key: Arc<dyn for<'a> Fn(&'a T) -> &'a K + Send + Sync>,
-        location: &'static Location<'static>,
-    ) -> Self {
-        let by = Arc::clone(&key);
-        let lookup = move || -> Lookup<T> {
-            let key = Arc::clone(&by);
-            Box::new(move |batch, rows, hashes, keys, slots| {
-                keys.expect(hashes);
-                slots.extend(rows.iter().zip(hashes).enumerate().map(|(at, (row, hash))| {
-                    key(batch.value(*row)).with_bytes(|bytes| keys.expected(at, *hash, bytes))
-                }));
-            })
-        };
-        Self::new(stream, hash_by(key), lookup, location)
-    }
-
-    fn new(
-        stream: &Stream<T>,
-        hash: HashOf<T>,
-        lookup: impl Fn() -> Lookup<T> + Send + 'static,
+        key: impl KeyOf<T>,
         location: &'static Location<'static>,
     ) -> Self {
         let step = Step::plain("key_by", location);
         let out: Stream<T> = Stream::new(&stream.plan, step, vec![stream.node], stream.is_fired());
         let queues = Mutex::new(Queues { to: vec![], from: vec![] });
         let shared = Arc::new(Shared { operators: Mutex::default(), queues });
-        let sending = Arc::clone(&shared);
-        stream.consume(move |deploy| sending.exchange(Arc::clone(&hash), deploy));
+        let key = Arc::new(key);
+        let (hashes, sending) = (hashes_by(&key), Arc::clone(&shared));
+        stream.consume(move |deploy| sending.exchange(Arc::clone(&hashes), deploy));
         let receiving = Arc::clone(&shared);
-        let make = move |deploy: &mut Deploy| receiving.input(lookup(), deploy);
+        let make = move |deploy: &mut Deploy| receiving.input(look_up_by(&key), deploy);
         stream.plan.lock().keyed.push(Box::new(make));
         Self { plan: stream.plan.clone(), node: out.node, shared, key: std::marker::PhantomData }
     }
@@ -225,31 +207,6 @@ impl<K: Key + ?Sized + 'static, T: Data> KeyedStream<K, T> {
     }
 }
 
-impl<K: Key + 'static, T: Data> KeyedStream<K, T> {
-    pub(crate) fn owned(
-        stream: &Stream<T>,
-        key: Arc<dyn Fn(&T) -> K + Send + Sync>,
-        location: &'static Location<'static>,
-    ) -> Self {
-        let by = Arc::clone(&key);
-        let lookup = move || -> Lookup<T> {
-            let key = Arc::clone(&by);
-            Box::new(move |batch, rows, hashes, keys, slots| {
-                keys.expect(hashes);
-                slots.extend(rows.iter().zip(hashes).enumerate().map(|(at, (row, hash))| {
-                    key(batch.value(*row)).with_bytes(|bytes| keys.expected(at, *hash, bytes))
-                }));
-            })
-        };
-        Self::new(
-            stream,
-            Arc::new(move |record| key(record).with_bytes(key_hash)),
-            lookup,
-            location,
-        )
-    }
-}
-
 /// Rule T3 for sessions and processes: an event is late if it is behind its mark.
 pub(crate) fn behind_is_late(time: Timestamp, mark: Timestamp) -> Lateness {
     if time < mark { Lateness::Late } else { Lateness::OnTime }
@@ -257,7 +214,7 @@ pub(crate) fn behind_is_late(time: Timestamp, mark: Timestamp) -> Lateness {
 
 impl<T: Data> Shared<T> {
     /// The sending side on one worker.
-    fn exchange(&self, hash: HashOf<T>, deploy: &mut Deploy) -> Result<Box<dyn Link<T>>> {
+    fn exchange(&self, hashes: HashesOf<T>, deploy: &mut Deploy) -> Result<Box<dyn Link<T>>> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.ensure(deploy.workers(), deploy.queue);
         let signals = deploy.signals.iter().map(Arc::clone);
@@ -278,9 +235,10 @@ impl<T: Data> Shared<T> {
             let given_up = deploy.given_up.get(&*attached.name).cloned().unwrap_or_default();
             rules.push(LateRule { operator, lateness, output, make, aggregate, given_up });
         }
+        let wanted = !operators.is_empty();
         let restored_to = Arc::clone(&deploy.restored_to);
         let splits = deploy.splits.clone();
-        Ok(Box::new(Exchange { hash, senders, rules, restored_to, splits, running }))
+        Ok(Box::new(Exchange { hashes, senders, rules, restored_to, splits, wanted, running }))
     }
 
     /// The receiving side on one worker.

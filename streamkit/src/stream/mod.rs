@@ -1,5 +1,6 @@
 //! What a job is written with: streams, and what can be done with them.
 
+mod key_of;
 mod keyed;
 mod late;
 mod windowed;
@@ -11,6 +12,7 @@ pub use keyed::KeyedStream;
 pub use late::Aggregated;
 pub use windowed::{KeyedWindowAll, SessionStream, WindowedStream, Windowing};
 
+use self::key_of::{Borrowed, Computed};
 use crate::connector::{DeadLetter, Sink};
 use crate::data::{Data, Key};
 use crate::error::Result;
@@ -235,7 +237,7 @@ impl<T: Data> Stream<T> {
         &self,
         key: impl for<'a> Fn(&'a T) -> &'a K + Send + Sync + 'static,
     ) -> KeyedStream<K, T> {
-        KeyedStream::borrowed(self, Arc::new(key), Location::caller())
+        KeyedStream::new(self, Borrowed::new(key), Location::caller())
     }
 
     /// Partitions the stream by a key that is computed: `events.key_by_value(|e| e.id % 10)`.
@@ -244,14 +246,14 @@ impl<T: Data> Stream<T> {
         &self,
         key: impl Fn(&T) -> K + Send + Sync + 'static,
     ) -> KeyedStream<K, T> {
-        KeyedStream::owned(self, Arc::new(key), Location::caller())
+        KeyedStream::new(self, Computed(key), Location::caller())
     }
 
     /// Windows over all records, without a key. All records go to one worker; to count distinct
     /// values over all records, see [`KeyedStream::window_all`].
     #[track_caller]
     pub fn window_all<W: WindowAssigner>(&self, assigner: W) -> WindowedStream<(), T> {
-        KeyedStream::owned(self, Arc::new(|_: &T| ()), Location::caller()).windows(&assigner)
+        KeyedStream::new(self, Computed(|_: &T| ()), Location::caller()).windows(&assigner)
     }
 
     /// Writes every record to a sink, under a name that is unique in the job.

@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
+use super::key_of::Computed;
 use super::keyed::{Attach, behind_is_late};
 use super::late::LateOutput;
 use super::{Aggregated, KeyedStream, Step};
@@ -160,7 +161,7 @@ impl<K: Key + ?Sized + 'static, T: Data> KeyedWindowAll<K, T> {
         let partials = self.keyed.attach(attach, move |_, deploy, next| {
             Box::new(DistinctKeys::new(panes, deploy.worker, next))
         });
-        let together = KeyedStream::owned(&partials, Arc::new(|_: &Partial| ()), location);
+        let together = KeyedStream::<(), _>::new(&partials, Computed(|_: &Partial| ()), location);
         let sum: Arc<str> = format!("{name}.sum").into();
         let attach = Attach {
             step: step("sum", &sum, panes.describe(), location),

@@ -2,21 +2,20 @@
 //!
 //! Lateness is decided here, before the exchange, from the record's own mark (rule T3): so it does
 //! not matter what the other splits, or the receiving worker, have seen meanwhile. A batch is not
-//! copied: every receiver gets the same rows with a selection of its own.
+//! copied: every receiver gets the same batch, and which of its rows are its own.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::Signal;
 use super::gauge::{Gauges, SLACK};
-use crate::data::{Data, Key};
+use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::failpoint::broken;
-use crate::flow::{Control, Cx, Link};
+use crate::flow::{Control, Cx, Link, Signal};
 use crate::record::{Batch, BatchBuilder, Kind, LateRecord, MakeLate, Place, SplitList};
-use crate::state::{key_hash, worker_of};
+use crate::state::worker_of;
 use crate::time::Timestamp;
 use crate::window::Lateness;
 
@@ -30,9 +29,10 @@ pub(crate) enum Packet<T> {
 /// A batch for one worker.
 #[derive(Debug)]
 pub(crate) struct KeyedBatch<T> {
-    /// The receiver's rows are selected.
     pub(crate) batch: Batch<T>,
-    /// The hash of each selected row's key.
+    /// The receiver's rows: physical ones, ascending.
+    pub(crate) rows: Vec<u32>,
+    /// The hash of each of these rows' key.
     pub(crate) hashes: Vec<u64>,
     /// Rows that are not on time: (operator, physical row, verdict), sorted.
     pub(crate) verdicts: Arc<[(u16, u32, Lateness)]>,
@@ -54,26 +54,20 @@ pub(crate) struct LateRule<T> {
     pub(crate) given_up: BTreeSet<(u32, u64)>,
 }
 
-/// How keys are taken from records.
-pub(crate) type HashOf<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
-
-/// The hash of a borrowed key.
-pub(crate) fn hash_by<T: 'static, K: Key + ?Sized + 'static>(
-    key: Arc<dyn for<'a> Fn(&'a T) -> &'a K + Send + Sync>,
-) -> HashOf<T> {
-    Arc::new(move |record| key(record).with_bytes(key_hash))
-}
+/// The hashes of the keys of rows of a batch.
+pub(crate) type HashesOf<T> = Arc<dyn Fn(&Batch<T>, &[u32]) -> Vec<u64> + Send + Sync>;
 
 /// The sending side, on one worker.
 pub(crate) struct Exchange<T> {
-    pub(crate) hash: HashOf<T>,
+    pub(crate) hashes: HashesOf<T>,
     pub(crate) senders: Vec<(Sender<Packet<T>>, Arc<Signal>)>,
     pub(crate) rules: Vec<LateRule<T>>,
     /// For each split: the position below which records are in the restored state already.
     pub(crate) restored_to: Arc<[Place]>,
     /// The splits of the job, by index.
     pub(crate) splits: SplitList,
-    /// Whether an operator behind takes running values.
+    /// Whether any operator is behind it, and whether one takes running values.
+    pub(crate) wanted: bool,
     pub(crate) running: bool,
 }
 
@@ -138,7 +132,8 @@ impl<T: Data> Link<T> for Exchange<T> {
     fn batch(&mut self, batch: Batch<T>, cx: &mut Cx) -> Result<()> {
         let verdicts: Arc<[_]> = self.judge(&batch, cx)?.into();
         let unwanted = batch.kind() == Kind::Running && !self.running;
-        if batch.is_empty()
+        if !self.wanted
+            || batch.is_empty()
             || cx.catching_up
             || self.is_restored(&batch)
             || batch.is_replayed()
@@ -147,26 +142,27 @@ impl<T: Data> Link<T> for Exchange<T> {
             return Ok(());
         }
         let workers = self.senders.len();
-        let hashes = batch.values().map(|value| (self.hash)(value));
+        let mut rows = Vec::with_capacity(batch.len());
+        batch.indices().for_each(|row| rows.push(row));
+        let hashes = (self.hashes)(&batch, &rows);
         if let [(sender, signal)] = &self.senders[..] {
-            let hashes = hashes.collect();
-            return send(sender, signal, Packet::Batch(KeyedBatch { batch, hashes, verdicts }), cx);
+            let keyed = KeyedBatch { batch, rows, hashes, verdicts };
+            return send(sender, signal, Packet::Batch(keyed), cx);
         }
         let room = batch.len().div_ceil(workers) + batch.len() / 8;
-        let mut rows: Vec<(Vec<u32>, Vec<u64>)> =
+        let mut parts: Vec<(Vec<u32>, Vec<u64>)> =
             (0..workers).map(|_| (Vec::with_capacity(room), Vec::with_capacity(room))).collect();
-        for (row, hash) in batch.indices().zip(hashes) {
-            let (rows, hashes) = &mut rows[worker_of(hash, workers)];
+        for (row, hash) in rows.into_iter().zip(hashes) {
+            let (rows, hashes) = &mut parts[worker_of(hash, workers)];
             rows.push(row);
             hashes.push(hash);
         }
-        for ((rows, hashes), (sender, signal)) in rows.into_iter().zip(&self.senders) {
+        for ((rows, hashes), (sender, signal)) in parts.into_iter().zip(&self.senders) {
             if rows.is_empty() {
                 continue;
             }
-            let batch = if rows.len() == batch.len() { batch.clone() } else { batch.select(rows) };
-            let verdicts = Arc::clone(&verdicts);
-            send(sender, signal, Packet::Batch(KeyedBatch { batch, hashes, verdicts }), cx)?;
+            let (batch, verdicts) = (batch.clone(), Arc::clone(&verdicts));
+            send(sender, signal, Packet::Batch(KeyedBatch { batch, rows, hashes, verdicts }), cx)?;
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
-//! Room in queues, and waking whoever waits for it.
+//! Room in queues.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
 use std::time::Duration;
 
 use super::reach::Attachment;
@@ -129,40 +128,5 @@ impl Passage {
     /// Whether any does: then nothing more should come its way, since its state would grow.
     pub(crate) fn is_held(&self) -> bool {
         self.held.load(Ordering::Acquire) > 0
-    }
-}
-
-/// A worker's bell.
-#[derive(Debug, Default)]
-pub(crate) struct Signal {
-    rung: AtomicBool,
-    thread: OnceLock<Thread>,
-}
-
-impl Signal {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self::default())
-    }
-
-    /// Called once, by the thread that will wait.
-    pub(crate) fn register(&self) {
-        let _ = self.thread.set(std::thread::current());
-    }
-
-    /// Wakes the worker, or makes its next wait return at once.
-    pub(crate) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
-        }
-    }
-
-    /// Waits until the bell is rung, or for `timeout`.
-    pub(crate) fn wait(&self, timeout: Duration) {
-        if !self.rung.load(Ordering::SeqCst) {
-            std::thread::park_timeout(timeout);
-        }
-        self.rung.store(false, Ordering::SeqCst);
     }
 }

@@ -21,7 +21,7 @@ use crate::state::{BitSet, Entries, KeyTable, Since, StateWriter};
 use crate::time::{Clock, Timestamp};
 use crate::window::Lateness;
 
-/// Looks up the keys of a batch: (batch, rows, hashes) → slots.
+/// Looks up the keys of rows of a batch: (batch, rows, hashes) → slots.
 pub(crate) type Lookup<T> =
     Box<dyn Fn(&crate::record::Batch<T>, &[u32], &[u64], &mut KeyTable, &mut Vec<u32>) + Send>;
 
@@ -43,7 +43,6 @@ pub(crate) struct KeyedInput<T> {
     barrier: Option<Arc<Barrier>>,
     ended: bool,
     slots: Vec<u32>,
-    rows: Vec<u32>,
     verdicts: Vec<(u32, Lateness)>,
 }
 
@@ -92,17 +91,13 @@ impl<T: Data> KeyedInput<T> {
             barrier: None,
             ended: false,
             slots: vec![],
-            rows: vec![],
             verdicts: vec![],
         }
     }
 
     fn on_batch(&mut self, keyed: &KeyedBatch<T>, cx: &mut Cx) -> Result<()> {
         let batch = &keyed.batch;
-        self.rows.clear();
-        self.rows.extend(batch.indices());
-        self.slots.clear();
-        (self.lookup)(batch, &self.rows, &keyed.hashes, &mut self.keys, &mut self.slots);
+        (self.lookup)(batch, &keyed.rows, &keyed.hashes, &mut self.keys, &mut self.slots);
         for (op, named) in self.operators.iter_mut().enumerate() {
             cx.step = Arc::clone(&named.step);
             self.verdicts.clear();
@@ -110,7 +105,7 @@ impl<T: Data> KeyedInput<T> {
             self.verdicts.extend(of_op.map(|(_, row, verdict)| (*row, *verdict)));
             let rows = KeyedRows {
                 batch,
-                rows: &self.rows,
+                rows: &keyed.rows,
                 slots: &self.slots,
                 hashes: &keyed.hashes,
                 verdicts: &self.verdicts,
@@ -217,8 +212,7 @@ impl<T: Data> KeyedInput<T> {
             named.operator.forward(&Control::Barrier(Arc::clone(barrier)), cx)?;
             cx.held = false;
         }
-        barrier.collect(|all| {
-            all.passed += 1;
+        barrier.pass(|all| {
             *all.paused.entry(cx.worker).or_default() += paused;
         });
         Ok(())

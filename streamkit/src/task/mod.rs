@@ -17,8 +17,8 @@ mod union;
 mod worker;
 
 pub(crate) use branches::Branches;
-pub(crate) use exchange::{Exchange, HashOf, KeyedBatch, LateRule, Packet, hash_by, watch};
-pub(crate) use gauge::{Gauges, Passage, SLACK, Signal};
+pub(crate) use exchange::{Exchange, HashesOf, KeyedBatch, LateRule, Packet, watch};
+pub(crate) use gauge::{Gauges, Passage, SLACK};
 pub(crate) use given_up::{Accusation, GivenUp, GivenUpBy, GivenUpFor, GivenUps};
 pub(crate) use keyed_input::{Channel, KeyedInput, Lookup, NamedOperator};
 pub(crate) use reach::{Attachment, Reach};

@@ -17,7 +17,7 @@ use crate::connector::{ReadStatus, Source, Wake};
 use crate::data::Data;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::{broken, failpoint};
-use crate::flow::{Barrier, Control, Cx};
+use crate::flow::{Control, Cx};
 use crate::operator::OperatorStatus;
 use crate::state::Entries;
 use crate::time::{Clock, WatermarkStrategy};
@@ -287,6 +287,7 @@ impl<T: Data> SourceInput<T> {
             return Err(Error::record(first.error.clone()).at_step(&self.rule.step).on_record(at));
         }
         self.given_ups.ask((split.plan.index, of == Of::CatchUp), given_up);
+        self.tracker.call();
         match (of, &mut split.catch_up) {
             (Of::CatchUp, Some(catch_up)) => catch_up.open.asked = Some(portion),
             _ => split.asked = Some(portion),
@@ -340,11 +341,10 @@ impl<T: Data> Input for SourceInput<T> {
     fn control(&mut self, control: &Control, cx: &mut Cx) -> Result<()> {
         if let Control::Barrier(barrier) = control {
             self.open_new_splits()?;
-            Barrier::collect(barrier, |all| {
+            barrier.pass(|all| {
                 for split in &self.splits {
                     all.splits.insert(split.plan.split.id.clone(), split.checkpointed());
                 }
-                all.passed += 1;
             });
         }
         self.branches.control(control, cx)?;

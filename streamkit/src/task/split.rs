@@ -251,9 +251,8 @@ fn event_times<T>(
     let (mut untimed, mut tried) = (vec![], None);
     // One frame for all of them: catching costs nothing as long as nothing is thrown.
     while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-        for item in &items[times.len()..] {
-            times.push((strategy.event_time)(item));
-        }
+        let rest = &items[times.len()..];
+        (strategy.event_times)(rest, &mut times);
     })) {
         let at = times.len();
         if tried.replace(at) == Some(at) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Signal;
+use crate::flow::Signal;
 use crate::record::SplitId;
 use crate::time::Timestamp;
 
@@ -59,6 +59,7 @@ pub(crate) struct Tracker {
     /// How far one split may be ahead of the slowest one that has unread records.
     drift: Duration,
     workers: Vec<Arc<Signal>>,
+    coordinator: Arc<Signal>,
 }
 
 impl Tracker {
@@ -67,6 +68,7 @@ impl Tracker {
         ended_splits_hold: bool,
         drift: Duration,
         workers: Vec<Arc<Signal>>,
+        coordinator: Arc<Signal>,
     ) -> Arc<Self> {
         Arc::new(Self {
             splits: Mutex::default(),
@@ -74,6 +76,7 @@ impl Tracker {
             ended_splits_hold,
             drift,
             workers,
+            coordinator,
         })
     }
 
@@ -157,6 +160,8 @@ impl Tracker {
             tracked.lag = Some(0);
         }
         self.settle(&splits);
+        drop(splits);
+        self.call();
     }
 
     /// Whether a reader may stamp records of the split, and the floor to stamp them with.
@@ -169,6 +174,7 @@ impl Tracker {
             SplitState::Active | SplitState::Ended => Some(tracked.floor),
             SplitState::Idle => {
                 tracked.state = SplitState::Waking;
+                self.call();
                 None
             }
             SplitState::Idling | SplitState::Waking => None,
@@ -270,6 +276,7 @@ impl Tracker {
         if let Some(tracked) = self.lock().get_mut(split as usize) {
             tracked.behind = behind;
         }
+        self.call();
     }
 
     /// Whether every split has ended, and every sink has been sent all of it.
@@ -304,6 +311,11 @@ impl Tracker {
     pub(crate) fn ring(&self) {
         self.workers.iter().for_each(|worker| worker.ring());
     }
+
+    /// There is something for the coordinator to decide.
+    pub(crate) fn call(&self) {
+        self.coordinator.ring();
+    }
 }
 
 #[cfg(test)]
@@ -316,7 +328,7 @@ mod tests {
     }
 
     fn tracker(owns: &[i64]) -> Arc<Tracker> {
-        let tracker = Tracker::new(Timestamp::MIN, false, seconds(100), vec![]);
+        let tracker = Tracker::new(Timestamp::MIN, false, seconds(100), vec![], Signal::new());
         for (i, _) in owns.iter().enumerate() {
             tracker.add(Tracked {
                 id: SplitId::new(format!("s/{i}")),

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
-use super::Signal;
 use super::given_up::Accusation;
 use super::tracker::Tracker;
 use crate::checkpoint::SplitEntry;
 use crate::error::{Error, ErrorKind, Result, panic_text};
-use crate::flow::{Control, Cx};
+use crate::flow::{Control, Cx, Signal};
 use crate::operator::OperatorStatus;
 use crate::state::Entries;
 use crate::time::Timestamp;

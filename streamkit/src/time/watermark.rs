@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use super::Timestamp;
 
+/// Appends the event times of records. Of many at a time, so that the user's closure is called where
+/// it can be compiled into the loop.
+pub(crate) type EventTimes<T> = Arc<dyn Fn(&[T], &mut Vec<Timestamp>) + Send + Sync>;
+
 /// How event times are read from records, and how a split's watermark follows from them.
 ///
 /// Each split (a Kafka partition, a file) has its own watermark: the highest event time accepted
@@ -12,7 +16,7 @@ use super::Timestamp;
 /// that are not idle. A source cannot be had without a strategy (as in Flink's
 /// `WatermarkStrategy`, whose words these are).
 pub struct WatermarkStrategy<T> {
-    pub(crate) event_time: Arc<dyn Fn(&T) -> Timestamp + Send + Sync>,
+    pub(crate) event_times: EventTimes<T>,
     pub(crate) out_of_orderness: Duration,
     pub(crate) idle_after: Option<Duration>,
     pub(crate) max_future: Option<Duration>,
@@ -20,7 +24,7 @@ pub struct WatermarkStrategy<T> {
 
 impl<T> Clone for WatermarkStrategy<T> {
     fn clone(&self) -> Self {
-        Self { event_time: Arc::clone(&self.event_time), ..*self }
+        Self { event_times: Arc::clone(&self.event_times), ..*self }
     }
 }
 
@@ -45,7 +49,9 @@ impl<T> WatermarkStrategy<T> {
         event_time: impl Fn(&T) -> Timestamp + Send + Sync + 'static,
     ) -> Self {
         Self {
-            event_time: Arc::new(event_time),
+            event_times: Arc::new(move |records, times| {
+                records.iter().for_each(|record| times.push(event_time(record)));
+            }),
             out_of_orderness: bound,
             idle_after: None,
             max_future: None,
@@ -82,27 +88,35 @@ pub(crate) struct SplitTime {
     high: Option<Timestamp>,
     floor: Option<Timestamp>,
     delay: Duration,
+    own: Timestamp,
 }
 
 impl SplitTime {
     pub(crate) fn new(high: Option<Timestamp>, floor: Option<Timestamp>, delay: Duration) -> Self {
-        Self { high, floor, delay }
+        let mut new = Self { high, floor, delay, own: Timestamp::MIN };
+        new.settle();
+        new
     }
 
     /// The split's own watermark: the larger of (highest accepted event time − delay) and the floor.
     pub(crate) fn own(&self) -> Timestamp {
+        self.own
+    }
+
+    fn settle(&mut self) {
         let from_data = self.high.map_or(Timestamp::MIN, |high| high.saturating_sub(self.delay));
-        from_data.max(self.floor.unwrap_or(Timestamp::MIN))
+        self.own = from_data.max(self.floor.unwrap_or(Timestamp::MIN));
     }
 
     /// Accepts a record at `time`; returns its mark if it is behind the split's watermark.
+    #[inline]
     pub(crate) fn accept(&mut self, time: Timestamp) -> Option<Timestamp> {
-        let own = self.own();
-        let mark = (time < own).then_some(own);
+        let own = self.own;
         if self.high.is_none_or(|high| time > high) {
             self.high = Some(time);
+            self.settle();
         }
-        mark
+        (time < own).then_some(own)
     }
 
     pub(crate) fn high(&self) -> Option<Timestamp> {
@@ -115,6 +129,7 @@ impl SplitTime {
 
     pub(crate) fn set_floor(&mut self, floor: Timestamp) {
         self.floor = Some(self.floor.map_or(floor, |old| old.max(floor)));
+        self.settle();
     }
 }
 

@@ -10,6 +10,6 @@ pub use aggregators::{
     Average, Collect, Count, CountDistinct, Extreme, Number, Sum, TopK, average, collect, count,
     count_distinct, max, min, sum, top_k,
 };
-pub(crate) use panes::{Lateness, Panes};
+pub(crate) use panes::{Lateness, Panes, pane_start};
 pub use panes::{Sliding, Tumbling, Window, WindowAssigner, Windowed};
 pub use session::{Session, SessionResult};

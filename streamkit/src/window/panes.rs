@@ -160,11 +160,10 @@ impl Panes {
         Ok(Self { size, slide, pane: gcd(size, slide), lateness: assigner.lateness() })
     }
 
-    /// The start of the pane that `time` is in.
+    /// The length of a pane.
     #[inline]
-    pub(crate) fn pane_of(&self, time: Timestamp) -> i64 {
-        let t = time.as_micros();
-        t.saturating_sub(t.rem_euclid(self.pane))
+    pub(crate) fn pane(&self) -> i64 {
+        self.pane
     }
 
     /// The end of the first window that ends after `time`: the first that contains it.
@@ -249,6 +248,12 @@ impl Panes {
     }
 }
 
+/// The start of the pane that `time` is in, where panes have this length.
+#[inline]
+pub(crate) fn pane_start(time: i64, length: i64) -> i64 {
+    time.saturating_sub(time.rem_euclid(length))
+}
+
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -310,7 +315,7 @@ mod tests {
             for end in ends {
                 let window = panes.window(end);
                 prop_assert!(window.start <= at(t) && at(t) < window.end);
-                let pane = panes.pane_of(at(t));
+                let pane = pane_start(t, panes.pane());
                 prop_assert!(window.start.as_micros() <= pane && pane + panes.pane <= end);
             }
         }

@@ -10,13 +10,12 @@ use crossbeam_channel::{Sender, bounded};
 use super::{Ended, RunningWorker};
 use crate::checkpoint::Recovered;
 use crate::error::{Error, Result};
-use crate::flow::{Control, Cx};
+use crate::flow::{Control, Cx, Signal};
 use crate::graph::{Deploy, Plan, SourceParts};
 use crate::record::{Place, SplitList};
 use crate::runtime::config::RunConfig;
 use crate::task::{
-    Gauges, GivenUpFor, GivenUps, Passage, Signal, SplitPlan, Tracker, Worker, WorkerShared,
-    WorkerStatus,
+    Gauges, GivenUpFor, GivenUps, Passage, SplitPlan, Tracker, Worker, WorkerShared, WorkerStatus,
 };
 use crate::time::Timestamp;
 
@@ -36,6 +35,7 @@ pub(super) struct BuildParts<'a> {
     pub(super) passage: &'a Arc<Passage>,
     pub(super) abort: &'a Arc<AtomicBool>,
     pub(super) ended: &'a Sender<Ended>,
+    pub(super) bell: &'a Arc<Signal>,
 }
 
 /// A worker that does not run yet, and what the coordinator keeps of it.
@@ -65,7 +65,7 @@ pub(super) fn start_workers(
         let results = restoring.into_iter().map(|t| t.join().unwrap_or_else(|p| resume_unwind(p)));
         results.collect::<Result<()>>()
     })?;
-    let start = |(index, built)| start(index, built, parts.ended.clone());
+    let start = |(index, built)| start(index, built, parts.ended.clone(), parts.bell);
     let workers: Result<_> = workers.into_iter().enumerate().map(start).collect();
     Ok((workers?, inputs))
 }
@@ -120,7 +120,13 @@ fn build(
     Ok(Built { worker, commands, plans })
 }
 
-fn start(index: usize, built: Built, ended: Sender<Ended>) -> Result<RunningWorker> {
+fn start(
+    index: usize,
+    built: Built,
+    ended: Sender<Ended>,
+    bell: &Arc<Signal>,
+) -> Result<RunningWorker> {
+    let bell = Arc::clone(bell);
     let Built { mut worker, commands, plans } = built;
     let shared = Arc::clone(&worker.shared);
     let thread = std::thread::Builder::new()
@@ -129,6 +135,7 @@ fn start(index: usize, built: Built, ended: Sender<Ended>) -> Result<RunningWork
             let result = worker.run();
             // The queues into the sinks close with the worker, after it has said how it ended.
             let _ = ended.send(Ended::Worker(index, result));
+            bell.ring();
         })
         .map_err(|e| Error::external("a thread cannot be started").because(e))?;
     Ok(RunningWorker { shared, commands, plans, thread: Some(thread) })

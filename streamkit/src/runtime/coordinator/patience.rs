@@ -94,9 +94,11 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::flow::Signal;
 
     fn tries(has_run: bool, error: impl Fn() -> Error, works_at: u32) -> (u32, Option<Error>) {
-        let outside = Outside { stop: false.into(), progress: Default::default() };
+        let outside =
+            Outside { stop: false.into(), bell: Signal::new(), progress: Default::default() };
         let mut patience = Patience::new(&outside, has_run);
         patience.pause = Duration::ZERO;
         let tries = Cell::new(0);
@@ -135,7 +137,8 @@ mod tests {
     #[test]
     fn nothing_is_tried_again_when_the_job_is_to_stop_or_waiting_is_in_vain() {
         for stop in [true, false] {
-            let outside = Outside { stop: stop.into(), progress: Default::default() };
+            let outside =
+                Outside { stop: stop.into(), bell: Signal::new(), progress: Default::default() };
             let down = || Err::<(), _>(Error::external("down").retriable());
             let error = Patience::new(&outside, true).until_done(|| !stop, down).unwrap_err();
             assert_eq!(error.message(), "down");

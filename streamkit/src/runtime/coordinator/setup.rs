@@ -16,6 +16,7 @@ use crate::checkpoint::{CheckpointLog, Fact, PlanStep, Recovered};
 use crate::connector::{Claim, Point, Progress};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
+use crate::flow::Signal;
 use crate::graph::{Plan, SinkCell, SinkParts};
 use crate::progress::JobState;
 use crate::record::{Place, Split, SplitId, SplitList};
@@ -23,7 +24,7 @@ use crate::runtime::config::{InputEnd, RunConfig};
 use crate::runtime::handle::Outside;
 use crate::runtime::recovery::{Facts, PlannedSplit, is_complete, refuse_closed, sink_position};
 use crate::runtime::suspects;
-use crate::task::{GivenUps, Passage, Signal, SplitState, Tracked, Tracker};
+use crate::task::{GivenUps, Passage, SplitState, Tracked, Tracker};
 use crate::time::Timestamp;
 
 /// What recovery found out.
@@ -114,6 +115,7 @@ impl Coordinator {
             keep_open,
             config.drift,
             signals.iter().map(Arc::clone).collect(),
+            Arc::clone(&outside.bell),
         );
         for split in &splits {
             tracker.add(tracked(split));
@@ -140,6 +142,7 @@ impl Coordinator {
             passage: &passage,
             abort: &abandon,
             ended: &ended_sender,
+            bell: &outside.bell,
         };
         let (workers, inputs) = start_workers(&mut plan, &found.recovered, &config, &parts)?;
         failpoint("recovery.workers_started");
@@ -155,7 +158,13 @@ impl Coordinator {
                 clock: Arc::clone(&config.clock),
                 abandon: Arc::clone(&abandon),
             };
-            sinks.push(start_sink(cell.as_mut(), parts, *had, ended_sender.clone())?);
+            sinks.push(start_sink(
+                cell.as_mut(),
+                parts,
+                *had,
+                ended_sender.clone(),
+                &outside.bell,
+            )?);
         }
         failpoint("recovery.sinks_started");
         for split in &splits {
@@ -308,15 +317,17 @@ fn start_sink(
     parts: SinkParts,
     had_progress: bool,
     ended: Sender<Ended>,
+    bell: &Arc<Signal>,
 ) -> Result<RunningSink> {
     let (name, fired, shared) = (cell.name().to_owned(), cell.is_fired(), cell.shared());
     let task = cell.task(parts)?;
-    let of = name.clone();
+    let (of, bell) = (name.clone(), Arc::clone(bell));
     let thread = std::thread::Builder::new()
         .name(format!("sink {name}"))
         .spawn(move || {
             let result = task();
             let _ = ended.send(Ended::Sink(of, result));
+            bell.ring();
         })
         .map_err(|e| Error::external("a thread cannot be started").because(e))?;
     Ok(RunningSink { name, fired, had_progress, shared, thread: Some(thread) })
