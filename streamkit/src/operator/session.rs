@@ -135,9 +135,10 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
     /// Applies an event, and all that are equal to it. Returns the timer of the session that it opens.
     #[inline]
     fn apply(&mut self, event: Event<A::Accumulator>) -> Option<Timestamp> {
+        let order = event.order();
         let Event { time, slot, role, mut accumulator } = event;
         // Several starts or ends of one instant count as one event.
-        while let Some(next) = self.unsettled.pop_equal((time, role, slot)) {
+        while let Some(next) = self.unsettled.pop_equal(order) {
             self.aggregator.merge(&mut accumulator, &next.accumulator);
         }
         if let Some(ahead) = self.unsettled.ahead(AHEAD) {

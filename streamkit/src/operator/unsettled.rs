@@ -35,9 +35,12 @@ pub(crate) struct Event<S> {
 }
 
 impl<S> Event<S> {
-    /// Events that are equal in this count as one.
-    pub(crate) fn order(&self) -> (Timestamp, Role, u32) {
-        (self.time, self.role, self.slot)
+    /// Events are applied in this order of (time, role, slot), and those that are equal in it count as
+    /// one. It is a single number, since that is compared faster.
+    #[inline]
+    pub(crate) fn order(&self) -> u128 {
+        let time = self.time.as_micros() as u64 ^ (1 << 63);
+        u128::from(time) << 64 | (self.role as u128) << 32 | u128::from(self.slot)
     }
 }
 
@@ -59,9 +62,8 @@ pub(crate) struct Unsettled<S> {
 struct Added<S>(Event<S>, u64);
 
 impl<S> Added<S> {
-    fn order(&self) -> (Timestamp, Role, u32, u64) {
-        let (time, role, slot) = self.0.order();
-        (time, role, slot, self.1)
+    fn order(&self) -> (u128, u64) {
+        (self.0.order(), self.1)
     }
 }
 
@@ -132,7 +134,7 @@ impl<S> Unsettled<S> {
 
     /// Takes the next event if it is equal to one that was taken just before.
     #[inline]
-    pub(crate) fn pop_equal(&mut self, order: (Timestamp, Role, u32)) -> Option<Event<S>> {
+    pub(crate) fn pop_equal(&mut self, order: u128) -> Option<Event<S>> {
         if self.passing.as_slice().first().is_some_and(|next| next.order() == order) {
             return self.passing.next();
         }
@@ -175,7 +177,7 @@ mod tests {
                     let due = expected.partition_point(|(at, ..)| *at < until);
                     for (at, role, slot, n) in expected.drain(..due) {
                         let event = unsettled.pop(until).unwrap();
-                        prop_assert_eq!(event.order(), (at, role, slot));
+                        prop_assert_eq!((event.time, event.role, event.slot), (at, role, slot));
                         prop_assert_eq!(event.accumulator, n, "in the order of arrival");
                     }
                     prop_assert!(unsettled.pop(until).is_none());
