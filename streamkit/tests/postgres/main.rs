@@ -66,6 +66,24 @@ fn a_row_that_does_not_change_is_not_touched() {
 }
 
 #[test]
+fn a_row_that_is_there_is_replaced_though_all_before_were_new() {
+    for others in [1, 60_000] {
+        let Some(db) = Database::with_views(&format!("replaced_{others}")) else { return };
+        let mut writer = db.writer();
+        writer.write(&batch(&[(1, "/a", 1), (1, "/b", 1)])).unwrap();
+        writer.commit(&progress(1)).unwrap();
+        let pages: Vec<_> = (0..others).map(|i| format!("/page/{i}")).collect();
+        let new: Vec<_> = pages.iter().map(|page| (1, page.as_str(), 1)).collect();
+        writer.write(&batch(&new)).unwrap();
+        writer.write(&batch(&[(1, "/a", 2)])).unwrap();
+        assert_eq!(writer.commit(&progress(2)).unwrap(), Commit::Done);
+        let sums = format!("{}|{}", others + 2, others + 3);
+        assert_eq!(db.ask("SELECT count(*), sum(view_count) FROM views"), [sums]);
+        assert_eq!(db.ask("SELECT count(distinct xmin::text) FROM views"), ["2"]);
+    }
+}
+
+#[test]
 fn a_large_commit_is_atomic_too() {
     let Some(db) = Database::with_views("large") else { return };
     let mut writer = db.writer();

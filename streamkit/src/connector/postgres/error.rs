@@ -28,6 +28,30 @@ pub(super) enum Refusal {
     Shape,
 }
 
+/// A commit that failed, and whether it failed at the statement that decides.
+pub(super) enum Failed {
+    Before(Failure),
+    Deciding(Failure),
+}
+
+impl Failed {
+    /// Whether it is a row that the server does not take.
+    pub(super) fn refuses_rows(tried: &Result<(), Self>) -> bool {
+        match tried {
+            Ok(()) => false,
+            Err(Self::Before(failure) | Self::Deciding(failure)) => {
+                failure.refused == Some(Refusal::Row)
+            }
+        }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Before(error.into())
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         failure.error

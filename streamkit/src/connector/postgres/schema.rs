@@ -19,8 +19,8 @@ struct Facts {
     /// The privileges that are missing.
     denied: Vec<String>,
     columns: Vec<FoundColumn>,
-    /// The columns of each unique key that an upsert can go by.
-    keys: Vec<Vec<String>>,
+    /// The unique keys that an upsert can go by: the index's OID, and the columns.
+    keys: Vec<(u32, Vec<String>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub(super) struct Target {
     pub(super) name: String,
     /// For each column of the model, the type of its parameter.
     pub(super) types: Vec<&'static str>,
+    /// The OID of the index that keeps keys unique.
+    pub(super) key: u32,
 }
 
 /// Looks at the table.
@@ -119,14 +121,15 @@ async fn look(session: &Session, table: &str) -> Result<Option<Facts>, Failure> 
             generated: row.get(5),
         });
     }
-    let sql = "SELECT array(SELECT a.attname::text FROM pg_attribute a
+    let sql = "SELECT i.indexrelid,
+                      array(SELECT a.attname::text FROM pg_attribute a
                              WHERE a.attrelid = i.indrelid
                                AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
                  FROM pg_index i
                 WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate
                   AND i.indpred IS NULL AND i.indexprs IS NULL";
     let rows = session.rows(&doing, sql, &[&oid]).await?;
-    facts.keys = rows.iter().map(|row| row.get(0)).collect();
+    facts.keys = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     Ok(Some(facts))
 }
 
@@ -186,16 +189,17 @@ fn fit<T>(facts: &Facts, table: &Table<T>) -> Result<Target> {
             )));
         }
     }
-    let same_columns = |key: &&Vec<String>| {
+    let same_columns = |(_, key): &&(u32, Vec<String>)| {
         let of_table = table.key_columns();
         key.len() == of_table.len() && key.iter().all(|column| of_table.contains(column))
     };
-    if facts.keys.iter().find(same_columns).is_none() {
+    let Some((key, _)) = facts.keys.iter().find(same_columns) else {
         let key = table.key_columns().join(", ");
         let found = match facts.keys.as_slice() {
             [] => "it has none".to_owned(),
             keys => {
-                let keys: Vec<_> = keys.iter().map(|key| format!("({})", key.join(", "))).collect();
+                let keys: Vec<_> =
+                    keys.iter().map(|(_, key)| format!("({})", key.join(", "))).collect();
                 format!("it has {}", keys.join(" and "))
             }
         };
@@ -203,8 +207,8 @@ fn fit<T>(facts: &Facts, table: &Table<T>) -> Result<Target> {
             "table {name} has no unique key on ({key}), by which rows are replaced; {found}. \
              ALTER TABLE {name} ADD PRIMARY KEY ({key})"
         )));
-    }
-    Ok(Target { name: name.clone(), types })
+    };
+    Ok(Target { name: name.clone(), types, key: *key })
 }
 
 /// The type of a column's parameter.
@@ -284,7 +288,7 @@ mod tests {
                 column("at", "timestamp without time zone"),
                 column("note", "text"),
             ],
-            keys: vec![vec!["n".to_owned()], vec!["name".to_owned(), "at".to_owned()]],
+            keys: vec![(6, vec!["n".to_owned()]), (7, vec!["name".to_owned(), "at".to_owned()])],
             denied: vec![],
         }
     }

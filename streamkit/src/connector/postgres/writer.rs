@@ -1,11 +1,12 @@
 //! The writer: gathers rows in memory and commits them with the progress.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use postgres_types::ToSql;
 use tokio_postgres::Statement;
 
-use super::error::{Failure, Refusal};
+use super::error::{Failed, Failure, Refusal};
 use super::lease::{self, Lease, Place};
 use super::rejects::{self, Next, REJECTS_TABLE};
 use super::session::{Backend, Session};
@@ -16,7 +17,7 @@ use crate::connector::{Claim, Commit, Progress, SinkContext, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::failpoint::{broken, failpoint};
-use crate::record::Batch;
+use crate::record::{Batch, Kind};
 
 /// A transaction should not get larger: it would take seconds, during which nobody sees results.
 const FULL_ROWS: usize = 100_000;
@@ -36,6 +37,9 @@ pub(super) struct Writer<T> {
     refused: Vec<Refused>,
     /// Whether the last thing that happened was a table of another shape.
     reshaped: bool,
+    /// Whether no row has been there before: no running value has come, and the table has none of
+    /// these keys.
+    only_new: Cell<bool>,
     link: Option<Link>,
     lease: Option<Lease>,
     /// Sessions that were lost, and may still be there for the server.
@@ -51,7 +55,9 @@ struct Link {
     rejects: Option<String>,
     /// The table, with its schema, quoted.
     target: String,
-    commit: Statement,
+    /// What writes rows that may be there already, and what does not.
+    upsert: Statement,
+    insert: Statement,
     locked: bool,
 }
 
@@ -72,6 +78,7 @@ impl<T: Data> Writer<T> {
             table,
             refused: vec![],
             reshaped: false,
+            only_new: Cell::new(true),
             link: None,
             lease: None,
             lost: vec![],
@@ -96,10 +103,14 @@ impl<T: Data> Writer<T> {
             session.ensure_schema(&[REJECTS_TABLE], rejects::CREATE_REJECTS_TABLE).await?;
             rejects = Some(schema::place(&session, REJECTS_TABLE).await?);
         }
-        let sql = statement::commit(&progress, &target, &self.table);
-        let doing = format!("cannot prepare writing to {} and {progress}", target.name);
-        let commit = session.run(&doing, session.client.prepare(&sql)).await?;
-        Ok(Link { session, progress, rejects, target: target.name, commit, locked: false })
+        let prepare = async |only_new: bool| {
+            let sql = statement::commit(&progress, &target, &self.table, only_new);
+            let doing = format!("cannot prepare writing to {} and {progress}", target.name);
+            session.run(&doing, session.client.prepare(&sql)).await
+        };
+        let (upsert, insert) = (prepare(false).await?, prepare(true).await?);
+        let target = target.name;
+        Ok(Link { session, progress, rejects, target, upsert, insert, locked: false })
     }
 
     async fn take(&mut self, claim: &Claim) -> Result<Option<Progress>, Failure> {
@@ -145,12 +156,14 @@ impl<T: Data> Writer<T> {
         }
         failpoint("postgres.before_begin");
         if self.refused.is_empty() {
-            let tried = self.commit_all(link, lease, &json, &chunks).await;
-            let refused = match &tried {
-                Err(Failed::Before(failure) | Failed::Deciding(failure)) => failure.refused,
-                Ok(()) => None,
-            };
-            if refused != Some(Refusal::Row) || link.rejects.is_none() {
+            let mut tried = self.commit_all(link, lease, &json, &chunks).await;
+            if Failed::refuses_rows(&tried) && self.only_new.replace(false) {
+                if chunks.len() > 1 {
+                    session.roll_back().await.map_err(Failed::Before)?;
+                }
+                tried = self.commit_all(link, lease, &json, &chunks).await;
+            }
+            if !Failed::refuses_rows(&tried) || link.rejects.is_none() {
                 return tried.map(|()| 0);
             }
             if chunks.len() > 1 {
@@ -193,6 +206,7 @@ impl<T: Data> Writer<T> {
         let run = async |sql: &str| session.batch(sql, sql).await.map_err(Failed::Before);
         // A constraint that waits for the end of the transaction would refuse it as a whole.
         run("BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await?;
+        self.only_new.set(false);
         let mut refused = self.refused.clone();
         self.look_at_limit(link, &refused)?;
         let mut why = String::new();
@@ -294,7 +308,8 @@ impl<T: Data> Writer<T> {
         let mut parameters: Vec<&(dyn ToSql + Sync)> =
             vec![&progress, job, sink, &lease.owner, &lease.version];
         parameters.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
-        let answer = link.session.client.query_one(&link.commit, &parameters);
+        let statement = if self.only_new.get() { &link.insert } else { &link.upsert };
+        let answer = link.session.client.query_one(statement, &parameters);
         let row = link.session.run(&format!("cannot write to {}", link.target), answer).await?;
         if row.get::<_, i64>(0) != 1 {
             return Err(lease::taken_over(&link.session, self.place(link)).await.into());
@@ -323,18 +338,6 @@ impl<T: Data> Writer<T> {
     }
 }
 
-/// A commit that failed, and whether it failed at the statement that decides.
-enum Failed {
-    Before(Failure),
-    Deciding(Failure),
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Self::Before(error.into())
-    }
-}
-
 impl<T: Data> SinkWriter<T> for Writer<T> {
     fn recover(&mut self, claim: &Claim) -> Result<Option<Progress>> {
         self.clear();
@@ -350,6 +353,9 @@ impl<T: Data> SinkWriter<T> for Writer<T> {
     }
 
     fn write(&mut self, batch: &Batch<T>) -> Result<()> {
+        if batch.kind() == Kind::Running {
+            self.only_new.set(false);
+        }
         match self.on_reject {
             OnReject::Stop => self.rows.push(batch),
             OnReject::Reject => {
