@@ -55,6 +55,8 @@ pub(crate) enum BarrierKind {
     Tick,
     /// Operators say their highest pending fire time (rule D10).
     Drain,
+    /// Everything has been read and has fired: sinks commit what they have.
+    Deliver,
 }
 
 /// What a barrier has collected.

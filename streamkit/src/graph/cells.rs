@@ -9,6 +9,7 @@ use crossbeam_channel::Receiver;
 use super::Deploy;
 use crate::connector::{Claim, Progress, SinkContext};
 use crate::error::Result;
+use crate::flow::Signal;
 use crate::progress::SinkProgress;
 use crate::record::{Split, SplitId, SplitList};
 use crate::task::{GivenUps, Input, Reach, SplitPlan, Tracker};
@@ -65,6 +66,8 @@ pub(crate) struct SinkParts {
     pub(crate) clock: Arc<dyn Clock>,
     /// Set when a graceful stop has taken too long: give up instead of trying again.
     pub(crate) abandon: Arc<AtomicBool>,
+    /// Wakes the coordinator.
+    pub(crate) bell: Arc<Signal>,
 }
 
 /// What a sink shows to operators, coordinator and outside.

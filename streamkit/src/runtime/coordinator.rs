@@ -112,6 +112,10 @@ enum Stage {
     Running,
     /// Everything has been read; what is the highest pending fire time?
     Draining,
+    /// Everything has fired; sinks are committing it. What they have is not in the last checkpoint.
+    Delivering {
+        since: Duration,
+    },
     /// The last checkpoint is on its way; then the end is sent.
     LastCheckpoint,
     /// The end has been sent; threads are ending.
@@ -122,6 +126,8 @@ enum Stage {
 
 /// How often the coordinator looks at everything. What it has to decide soon wakes it.
 const STEP: Duration = millis(5);
+/// How long the last checkpoint waits for sinks. One that takes longer has its results in it.
+const DELIVERY: Duration = millis(100);
 
 impl Coordinator {
     /// Runs the job to its end.
@@ -217,6 +223,18 @@ impl Coordinator {
         match self.stage {
             Stage::Running => self.while_running(now),
             Stage::Draining => Ok(()),
+            Stage::Delivering { since } => {
+                let closed = Facts::of(&self.facts).closed;
+                let delivered = closed.is_none_or(|closed| self.lowest_w() >= closed);
+                let long = now.saturating_sub(since) >= DELIVERY;
+                if self.barrier.is_some() {
+                    return Ok(());
+                }
+                if delivered || long || self.outside.stop.load(Ordering::SeqCst) {
+                    return self.last_checkpoint(now);
+                }
+                Ok(())
+            }
             Stage::LastCheckpoint => {
                 let stopped = self.outside.stop.load(Ordering::SeqCst);
                 if stopped
@@ -339,7 +357,7 @@ impl Coordinator {
         self.passage.want(false);
         failpoint("coordinator.barrier_passed");
         match barrier.kind {
-            BarrierKind::Tick => Ok(()),
+            BarrierKind::Tick | BarrierKind::Deliver => Ok(()),
             BarrierKind::Checkpoint { .. } => {
                 match self.write_checkpoint(&barrier, since) {
                     // No result waits for it, and the next one is a base, which needs nothing of it.
@@ -379,7 +397,8 @@ impl Coordinator {
                         }
                         self.fact(Fact::EndReached)?;
                         failpoint("coordinator.end_reached");
-                        self.last_checkpoint(now)
+                        self.stage = Stage::Delivering { since: now };
+                        self.send_barrier(BarrierKind::Deliver, now)
                     }
                 }
             }

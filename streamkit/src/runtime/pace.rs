@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::connector::SinkOptions;
-use crate::time::{millis, seconds};
+use crate::time::{micros, millis, seconds};
 
 pub(super) const FIRST_PAUSE: Duration = millis(100);
 pub(super) const LONGEST_PAUSE: Duration = seconds(5);
+/// A shorter nap would cost more than it saves.
+pub(super) const SHORTEST_NAP: Duration = micros(50);
 
 /// Between half and all of a pause, so that the sinks of many jobs, which one server's restart has
 /// stopped at one moment, do not all come back at one moment (F61).
@@ -17,9 +19,23 @@ pub(super) fn jittered(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(random as f64 / f64::from(u32::MAX))
 }
 
-/// How long a sink naps: too short to matter beside the time that its rows may wait for a commit.
-pub(super) fn nap(within: Duration) -> Duration {
+/// How long a sink naps at most: too short to matter beside the time that its rows may wait for a
+/// commit.
+pub(super) fn longest_nap(within: Duration) -> Duration {
     (within / 10).clamp(millis(2), millis(5))
+}
+
+/// How long the next nap of a sink is, in whose queue so many messages have come during the last one:
+/// it must not fill up, or the workers would wait.
+pub(super) fn next_nap(last: Duration, came: usize, capacity: Option<usize>) -> Duration {
+    let capacity = capacity.unwrap_or(usize::MAX);
+    if came >= capacity / 8 {
+        (last / 2).max(SHORTEST_NAP)
+    } else if came < capacity / 32 {
+        last * 2
+    } else {
+        last
+    }
 }
 
 /// How long rows wait for a commit where nothing presses: as long as the last one took, if the sink
@@ -73,6 +89,14 @@ mod tests {
     fn a_sink_is_behind_when_a_quarter_of_its_queue_waits() {
         assert!(!is_behind(31, Some(128)) && is_behind(32, Some(128)));
         assert!(!is_behind(1_000, None));
+    }
+
+    #[test]
+    fn naps_are_shorter_while_the_queue_fills_and_longer_while_it_does_not() {
+        assert_eq!(next_nap(millis(4), 16, Some(128)), millis(2));
+        assert_eq!(next_nap(millis(4), 15, Some(128)), millis(4));
+        assert_eq!(next_nap(millis(4), 3, Some(128)), millis(8));
+        assert_eq!(next_nap(SHORTEST_NAP, 128, Some(128)), SHORTEST_NAP);
     }
 
     #[test]

@@ -8,13 +8,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::held::Held;
-use super::pace::{FIRST_PAUSE, LONGEST_PAUSE, is_behind, jittered, longest_wait, nap, usual_wait};
+use super::pace::{
+    FIRST_PAUSE, LONGEST_PAUSE, SHORTEST_NAP, is_behind, jittered, longest_nap, longest_wait,
+    next_nap, usual_wait,
+};
 use super::ticks::Ticks;
 use crate::connector::{Claim, Commit, Point, Progress, SinkOptions, SinkWriter};
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
-use crate::flow::{BarrierKind, Control};
+use crate::flow::{BarrierKind, Control, Signal};
 use crate::graph::{SinkParts, SinkShared};
 use crate::record::{Batch, Kind, Position, SplitId, SplitList};
 use crate::task::SinkMessage;
@@ -31,6 +34,9 @@ pub(crate) struct SinkTask<T> {
     splits: SplitList,
     clock: Arc<dyn Clock>,
     abandon: Arc<AtomicBool>,
+    bell: Arc<Signal>,
+    /// Everything has been read: nothing is gained by waiting for more.
+    hurry: bool,
 
     /// What the target has.
     committed: Progress,
@@ -42,6 +48,8 @@ pub(crate) struct SinkTask<T> {
     news_since: Option<Duration>,
     /// How long the last commit took.
     took: Duration,
+    /// How long it naps when there is no message.
+    nap: Duration,
 
     /// A transaction holds no result whose fire time W has not reached (rule D2).
     held: Held<T>,
@@ -66,7 +74,7 @@ impl<T: Data> SinkTask<T> {
         shared: Arc<SinkShared>,
         parts: SinkParts,
     ) -> Self {
-        let SinkParts { claim, progress, splits, workers, clock, abandon } = parts;
+        let SinkParts { claim, progress, splits, workers, clock, abandon, bell } = parts;
         let (mut w, mut noted, mut positions) = (Timestamp::MIN, BTreeMap::new(), BTreeMap::new());
         match &progress.point {
             Point::Watermark { w: has, noted: n, .. } => {
@@ -88,12 +96,15 @@ impl<T: Data> SinkTask<T> {
             splits,
             clock,
             abandon,
+            bell,
+            hurry: false,
             committed: progress,
             pending: vec![],
             pending_rows: 0,
             rows_since: None,
             news_since: None,
             took: Duration::ZERO,
+            nap: SHORTEST_NAP,
             held: Held::new(),
             running: Ticks::new(workers),
             noted,
@@ -132,13 +143,15 @@ impl<T: Data> SinkTask<T> {
 
     /// The next message. With none at hand it naps before it waits for one: a worker that sends to a
     /// thread that waits has to wake it, and at a high rate that would be for every batch.
-    fn receive(&self) -> std::result::Result<(usize, SinkMessage<T>), RecvTimeoutError> {
+    fn receive(&mut self) -> std::result::Result<(usize, SinkMessage<T>), RecvTimeoutError> {
         match self.receiver.try_recv() {
             Ok(message) => return Ok(message),
             Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             Err(TryRecvError::Empty) => {}
         }
-        std::thread::sleep(nap(self.commit_within()).min(self.patience()));
+        let nap = self.nap.min(longest_nap(self.commit_within())).min(self.patience());
+        std::thread::sleep(nap);
+        self.nap = next_nap(nap, self.receiver.len(), self.receiver.capacity());
         self.receiver.recv_timeout(self.patience())
     }
 
@@ -168,6 +181,7 @@ impl<T: Data> SinkTask<T> {
                 Ok(())
             }
             SinkMessage::Control(Control::Barrier(barrier)) => {
+                self.hurry |= barrier.kind == BarrierKind::Deliver;
                 if barrier.kind == BarrierKind::Tick && self.options.upserts && self.fired {
                     let Some(complete) = self.running.pass(worker, &barrier) else {
                         return Ok(());
@@ -255,6 +269,9 @@ impl<T: Data> SinkTask<T> {
         let now = self.clock.elapsed();
         let over =
             |since: Option<Duration>, within| since.is_some_and(|since| now >= since + within);
+        if self.hurry && self.receiver.is_empty() {
+            return self.rows_since.is_some() || self.news_since.is_some();
+        }
         if self.rows_since.is_none() {
             return over(self.news_since, self.options.note_within);
         }
@@ -319,6 +336,7 @@ impl<T: Data> SinkTask<T> {
         self.rows_since = None;
         self.news_since = None;
         self.shared.acked.store(self.w.as_micros(), Ordering::Release);
+        self.bell.ring();
         self.took = self.clock.elapsed().saturating_sub(start);
         self.report(Some(self.took));
         Ok(())

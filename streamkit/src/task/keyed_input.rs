@@ -199,6 +199,7 @@ impl<T: Data> KeyedInput<T> {
                 }
                 // Left out: what changed is in the next one.
                 BarrierKind::Tick if self.held => {}
+                BarrierKind::Deliver => {}
                 BarrierKind::Tick => named.operator.tick(&self.keys, cx)?,
                 BarrierKind::Drain => {
                     // What had fired before a restart waits for the watermark to get there again.

@@ -92,7 +92,9 @@ impl<T: Data> Link<T> for SinkEdge<T> {
             }
             Control::Watermark(_) if !self.fired => Ok(()),
             Control::Barrier(barrier)
-                if !self.fired || cx.held || barrier.kind != BarrierKind::Tick =>
+                if !self.fired
+                    || cx.held
+                    || !matches!(barrier.kind, BarrierKind::Tick | BarrierKind::Deliver) =>
             {
                 Ok(())
             }

@@ -180,7 +180,7 @@ impl<T: Data> LakeSink<T> {
     }
 
     /// How many rows make a row group, which is what readers skip or read as a whole and what is kept
-    /// in memory until it is complete; 1,048,576 unless told, and never more than 64 MiB.
+    /// in memory until it is complete; 524,288 unless told, and never more than 32 MiB.
     #[must_use]
     pub fn row_group_rows(mut self, rows: usize) -> Self {
         self.config.group_rows = rows.max(1);

@@ -23,10 +23,10 @@ use crate::failpoint::bound;
 const PIECE_ROWS: usize = 8_192;
 const PIECE_BYTES: usize = 8 << 20;
 
-/// Row groups of a million rows suit readers; fewer when the rows are large, since a whole group is
-/// kept in memory until it is complete.
-pub(super) const GROUP_ROWS: usize = 1 << 20;
-const GROUP_BYTES: usize = 64 << 20;
+/// Row groups of half a million rows suit readers; fewer when the rows are large, since a whole group
+/// is kept in memory until it is complete.
+pub(super) const GROUP_ROWS: usize = 1 << 19;
+const GROUP_BYTES: usize = 32 << 20;
 
 /// The name under which a file says which version of the columns it has.
 pub(super) const SCHEMA_VERSION: &str = "streamkit.schema_version";

@@ -157,6 +157,7 @@ impl Coordinator {
                 workers: config.workers,
                 clock: Arc::clone(&config.clock),
                 abandon: Arc::clone(&abandon),
+                bell: Arc::clone(&outside.bell),
             };
             sinks.push(start_sink(
                 cell.as_mut(),

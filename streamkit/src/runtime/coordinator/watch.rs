@@ -92,6 +92,13 @@ impl Coordinator {
         Timestamp::from_micros(w.unwrap_or(i64::MIN))
     }
 
+    /// The watermark that every sink behind windows has committed.
+    pub(super) fn lowest_w(&self) -> Timestamp {
+        let fired = self.sinks.iter().filter(|sink| sink.fired);
+        let w = fired.map(|sink| sink.shared.acked.load(Ordering::Acquire)).min();
+        Timestamp::from_micros(w.unwrap_or(i64::MAX))
+    }
+
     /// Rule D7.
     pub(super) fn confirmed(&self) -> BTreeMap<String, Confirmed> {
         let of = |sink: &super::RunningSink| {
