@@ -378,6 +378,9 @@ fn f69_a_fact_that_a_full_disk_refuses_is_waited_for() {
     assert_eq!(running.progress().splits.len(), 1, "read before the fact is durable");
     fs::remove_file(filler).unwrap();
     running.until("the second split", |p| p.read == 80 && p.trouble.is_none());
+    running.until("rows of all that the watermark has closed", |p| {
+        p.sinks.iter().any(|s| s.name == "tumbling rows" && s.watermark == p.watermark)
+    });
     let rows = || fs::read_to_string(folder.path().join("tumbling.jsonl")).unwrap().lines().count();
     let before = rows();
 

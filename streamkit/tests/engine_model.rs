@@ -58,7 +58,7 @@ fn f87_a_wall_clock_that_jumps_changes_no_result() {
     for workers in [1, 3] {
         let clock = Jumping(SystemClock::new(), Arc::default());
         let (mut outputs, checkpoints) = (Everything::new(), Checkpoints::shared());
-        outputs.faults = vec![("tumbling rows", Fault::BreakAfterCommit(2))];
+        outputs.faults = vec![("tumbling rows", Fault::BreakAfterCommit(1))];
         for last in [false, true] {
             let job = Job::new("jumping");
             let source = ScriptedSource::splits(splits.clone()).read_size(3);

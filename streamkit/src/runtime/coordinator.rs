@@ -374,6 +374,8 @@ impl Coordinator {
                 Ok(())
             }
             BarrierKind::Drain => {
+                // Facts come that may have to wait, and nothing is shown meanwhile.
+                self.show();
                 let pending = {
                     let collected =
                         barrier.collected.lock().unwrap_or_else(PoisonError::into_inner);
