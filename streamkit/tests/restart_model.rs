@@ -49,22 +49,23 @@ fn interruption() -> impl Strategy<Value = Interruption> {
     ]
 }
 
-/// One run: workers, records per read, milliseconds between checkpoints, how far behind a sink may
-/// be without a reader of its own, how it is interrupted.
-type Plan = (usize, usize, u64, u64, Interruption);
+/// One run: workers, records per read, milliseconds between checkpoints and how many bytes of them are
+/// written at once, how far behind a sink may be without a reader of its own, how it is interrupted.
+type Plan = (usize, usize, (u64, usize), u64, Interruption);
 
 fn plan() -> impl Strategy<Value = Plan> {
     let read_size = prop_oneof![Just(1usize), Just(3), Just(1_024)];
     let interval = prop_oneof![Just(1u64), Just(20), Just(3_600_000)];
+    let portion = prop_oneof![Just(1usize), Just(200), Just(65_536)];
     let near = prop_oneof![Just(0u64), Just(5), Just(100_000)];
-    (1usize..5, read_size, interval, near, interruption())
+    (1usize..5, read_size, (interval, portion), near, interruption())
 }
 
 fn interrupted(
     splits: &[Vec<Event>],
     outputs: &Everything,
     checkpoints: &Checkpoints,
-    (workers, read_size, interval, near, interruption): Plan,
+    (workers, read_size, (interval, portion), near, interruption): Plan,
 ) {
     let mut outputs = outputs.clone();
     let of = |percent: usize, n: usize| n * percent / 100;
@@ -98,6 +99,7 @@ fn interrupted(
         .workers(workers)
         .at_end(InputEnd::Close)
         .checkpoint_interval(millis(interval))
+        .checkpoint_portion(portion)
         .catch_up_beyond(near)
         .checkpoints(checkpoints.clone());
     let running = Running::start(job, config);
@@ -131,6 +133,27 @@ fn check(splits: &[Vec<Event>], plans: Vec<Plan>, workers: usize) {
         if !last && progress.read > 0 {
             check_conservation(&progress);
         }
+    }
+}
+
+/// State is written between batches, here an entry at a time, while all keys change, windows fire and
+/// sessions close; each run is killed while that goes on, or a sink fails before it has what has fired.
+#[test]
+fn a_checkpoint_is_the_state_at_its_barrier_whatever_comes_while_it_is_written() {
+    let event = |split: u64, n: u64| Event {
+        time: (n / 20) as i64 - (n * 7 % 5) as i64,
+        user: format!("u{}", n * 31 % 97),
+        role: if n.is_multiple_of(41) { Role::Start } else { Role::Other },
+        id: split * 10_000 + n,
+    };
+    let splits: Vec<Vec<_>> = (0..2).map(|s| (0..2_000).map(|n| event(s, n)).collect()).collect();
+    for workers in [1, 2] {
+        let plan = |interruption| (workers, 7, (1, 1), 100_000, interruption);
+        let kills = (2..49).step_by(3).map(Interruption::Panic);
+        check(&splits, kills.map(plan).collect(), 3 - workers);
+        let sinks = ["tumbling rows", "sliding rows", "users rows", "sessions rows"];
+        let breaks = sinks.into_iter().cycle().take(16).map(|sink| Interruption::Break(sink, 2));
+        check(&splits, breaks.map(plan).collect(), 3 - workers);
     }
 }
 

@@ -70,10 +70,12 @@ pub(crate) struct Collected {
     pub(crate) counted: BTreeMap<String, u64>,
     /// The highest pending fire time.
     pub(crate) pending: Option<Timestamp>,
-    /// How many of the inputs and keyed inputs of all workers it has passed.
+    /// How many of the inputs and keyed inputs of all workers it has passed, and how many of these are
+    /// still writing their state.
     passed: usize,
-    /// How long each worker stood still to put its state into it.
-    pub(crate) paused: BTreeMap<usize, Duration>,
+    writing: usize,
+    /// The longest time that a worker stood still to put state into it.
+    pub(crate) pause: Duration,
 }
 
 impl Barrier {
@@ -97,10 +99,32 @@ impl Barrier {
         }
     }
 
+    /// It has passed one more input, which is going to write its state between other work.
+    pub(crate) fn pass_writing(&self) {
+        self.pass(|all| all.writing += 1);
+    }
+
+    /// An input has written its state.
+    pub(crate) fn written(&self, add: impl FnOnce(&mut Collected)) {
+        self.collect(|all| {
+            add(all);
+            all.writing -= 1;
+        });
+        if self.is_complete() {
+            self.coordinator.ring();
+        }
+    }
+
     /// Whether it has passed all inputs.
     pub(crate) fn has_passed(&self) -> bool {
         let collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
         collected.passed >= self.inputs
+    }
+
+    /// Whether it has passed all inputs, and they have written their state.
+    pub(crate) fn is_complete(&self) -> bool {
+        let collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        collected.passed >= self.inputs && collected.writing == 0
     }
 
     /// The next record of each split at the cut.

@@ -23,6 +23,8 @@ pub(crate) struct Deploy {
     pub(crate) gauges: Gauges,
     pub(crate) passage: Arc<Passage>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// About how many bytes of state are written at once.
+    pub(crate) portion: usize,
     /// What the sinks reached from the operator being built acknowledge to.
     pub(crate) acks: Acks,
     /// For each split: the position of the checkpoint.

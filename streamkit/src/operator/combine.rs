@@ -31,6 +31,7 @@ pub(crate) struct Combine {
     /// running values are withheld until every worker has sent its own again (rule D3).
     running: BTreeMap<i64, BTreeMap<u32, u64>>,
     emitted: BTreeMap<i64, u64>,
+    frozen: Option<StateWriter>,
     results: Results<(i64, u64)>,
     next: Box<dyn Link<Windowed<(), u64>>>,
 }
@@ -46,6 +47,7 @@ impl Combine {
             dropped: vec![],
             running: BTreeMap::new(),
             emitted: BTreeMap::new(),
+            frozen: None,
             results: Results::new(acks),
             next,
         }
@@ -134,23 +136,27 @@ impl KeyedOperator<Partial> for Combine {
         self.sums.last_key_value().map(|(&end, _)| self.panes.fire_time(end))
     }
 
-    fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()> {
-        self.results.freeze(since, keys, out)?;
+    fn freeze(&mut self, since: Since, keys: &KeyTable, mut out: StateWriter) {
+        self.results.freeze(since, keys, &mut out);
         for end in std::mem::take(&mut self.dropped) {
             out.delete_prefix(&[&[SUM][..], &ordered(end)].concat());
         }
         let changed = std::mem::take(&mut self.changed);
         for (&end, sum) in &self.sums {
             if since == Since::Beginning || changed.contains(&end) {
-                out.put(keys.group(0), &[&[SUM], &ordered(end)], sum)?;
+                out.put(keys.group(0), &[&[SUM], &ordered(end)], sum);
             }
         }
-        Ok(())
+        self.frozen = Some(out);
+    }
+
+    fn write(&mut self, _: usize, _: &KeyTable) -> Option<StateWriter> {
+        self.frozen.take()
     }
 
     fn restore(&mut self, from: &StateReader<'_>, keys: &mut KeyTable) -> Result<()> {
         let sums = &mut self.sums;
-        restore_entries(&mut self.results, from, keys, |key, value, keys| {
+        restore_entries(&mut self.results, from, keys, |_, key, value, keys| {
             if let [SUM, end @ ..] = key {
                 keys.restore(&[]);
                 sums.insert(unordered(end), decode(value)?);

@@ -37,6 +37,8 @@ pub(crate) struct DistinctKeys {
     /// Of a batch: for each pane, by its start, slots that it has not got yet.
     new: Vec<(i64, Vec<u32>)>,
     dropped: Vec<i64>,
+    /// The checkpoint that is being written.
+    frozen: Option<StateWriter>,
     results: Results<()>,
     next: Box<dyn Link<Partial>>,
 }
@@ -46,7 +48,23 @@ struct Pane {
     present: BitSet,
     /// In the order of arrival, so that what is new since a checkpoint is a tail.
     slots: Vec<u32>,
-    frozen: usize,
+    /// How many of them a checkpoint has, and which of these are yet to be written.
+    stored: usize,
+    frozen: Range<usize>,
+}
+
+impl Pane {
+    /// Writes what is frozen, until so many bytes have been written. True if that is all.
+    fn write(&mut self, start: i64, until: usize, keys: &KeyTable, out: &mut StateWriter) -> bool {
+        let start = ordered(start);
+        while out.written() < until
+            && let Some(at) = self.frozen.next()
+        {
+            let slot = self.slots[at];
+            out.put(keys.group(slot), &[&[PRESENT], &start, keys.key(slot)], &());
+        }
+        self.frozen.is_empty()
+    }
 }
 
 const PRESENT: u8 = b'P';
@@ -64,6 +82,7 @@ impl DistinctKeys {
             new: vec![],
             exceptions_new: vec![],
             dropped: vec![],
+            frozen: None,
             results: Results::new(Acks::default()),
             next,
         }
@@ -216,7 +235,7 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
         Ok(())
     }
 
-    fn fire(&mut self, watermark: Timestamp, _: &KeyTable, cx: &mut Cx) -> Result<Fired> {
+    fn fire(&mut self, watermark: Timestamp, keys: &KeyTable, cx: &mut Cx) -> Result<Fired> {
         let mut due = vec![];
         while let Some((&end, &count)) = self.counts.first_key_value()
             && self.panes.fire_time(end) <= watermark
@@ -230,8 +249,11 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
         let reached = watermark.as_micros().saturating_sub(self.panes.fire_time(0).as_micros());
         while let Some((pane, _)) = self.state.first()
             && self.panes.last_end(pane) <= reached
+            && let Some(mut gone) = self.state.pop_first()
         {
-            self.state.pop_first();
+            if let Some(out) = &mut self.frozen {
+                gone.write(pane, usize::MAX, keys, out);
+            }
             self.dropped.push(pane);
         }
         if !self.exceptions.is_empty() {
@@ -264,19 +286,16 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
         self.counts.last_key_value().map(|(&end, _)| self.panes.fire_time(end))
     }
 
-    fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()> {
-        self.results.freeze(since, keys, out)?;
+    fn freeze(&mut self, since: Since, keys: &KeyTable, mut out: StateWriter) {
+        self.results.freeze(since, keys, &mut out);
         for pane in std::mem::take(&mut self.dropped) {
             out.delete_prefix(&[&[PRESENT][..], &ordered(pane)].concat());
             out.delete_prefix(&[&[EXCEPTION][..], &ordered(pane)].concat());
         }
-        for (start, pane) in self.state.iter_mut() {
-            let from = if since == Since::Beginning { 0 } else { pane.frozen };
-            for &slot in &pane.slots[from..] {
-                let key = [&[PRESENT][..], &ordered(start), keys.key(slot)];
-                out.put(keys.group(slot), &key, &())?;
-            }
-            pane.frozen = pane.slots.len();
+        for (_, pane) in self.state.iter_mut() {
+            let from = if since == Since::Beginning { 0 } else { pane.stored };
+            pane.frozen = from..pane.slots.len();
+            pane.stored = pane.slots.len();
         }
         let new = std::mem::take(&mut self.exceptions_new);
         let all = self.exceptions.iter().flat_map(|(&slot, list)| {
@@ -285,14 +304,21 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
         let exceptions = if since == Since::Beginning { all.collect() } else { new };
         for (slot, pane, first_end) in exceptions {
             let key = [&[EXCEPTION][..], &ordered(pane), &ordered(first_end), keys.key(slot)];
-            out.put(keys.group(slot), &key, &())?;
+            out.put(keys.group(slot), &key, &());
         }
-        Ok(())
+        self.frozen = Some(out);
+    }
+
+    fn write(&mut self, bytes: usize, keys: &KeyTable) -> Option<StateWriter> {
+        let out = self.frozen.as_mut()?;
+        let until = out.written().saturating_add(bytes);
+        let all = self.state.iter_mut().all(|(start, pane)| pane.write(start, until, keys, out));
+        if all { self.frozen.take() } else { None }
     }
 
     fn restore(&mut self, from: &StateReader<'_>, keys: &mut KeyTable) -> Result<()> {
         let (mut present, mut exceptions) = (vec![], vec![]);
-        restore_entries(&mut self.results, from, keys, |key, _, keys| {
+        restore_entries(&mut self.results, from, keys, |_, key, _, keys| {
             match key {
                 [PRESENT, rest @ ..] if rest.len() >= 8 => {
                     present.push((unordered(rest), keys.restore(&rest[8..])));
@@ -314,7 +340,7 @@ impl<T: Data> KeyedOperator<T> for DistinctKeys {
         exceptions.into_iter().for_each(|(slot, pane, end)| self.add_exception(slot, pane, end));
         let fired = self.results.fired();
         self.counts.retain(|&end, _| self.panes.fire_time(end) > fired);
-        self.state.iter_mut().for_each(|(_, pane)| pane.frozen = pane.slots.len());
+        self.state.iter_mut().for_each(|(_, pane)| pane.stored = pane.slots.len());
         Ok(())
     }
 

@@ -123,8 +123,13 @@ pub(crate) trait KeyedOperator<T>: Send {
     /// The highest fire time of what has fired and is not known to be delivered.
     fn highest_undelivered(&self) -> Option<Timestamp>;
 
-    /// Writes what changed. Everything a restart needs is in it.
-    fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()>;
+    /// Notes what a checkpoint is to hold: all that a restart needs of the state as it is now. What is
+    /// little is written at once, the rest by [`write`](Self::write), which is called between batches
+    /// until it hands the writer back. What is about to change before that is written first.
+    fn freeze(&mut self, since: Since, keys: &KeyTable, out: StateWriter);
+
+    /// Writes more of what was frozen, about so many bytes. Hands the writer back with the last of it.
+    fn write(&mut self, bytes: usize, keys: &KeyTable) -> Option<StateWriter>;
 
     fn restore(&mut self, from: &StateReader<'_>, keys: &mut KeyTable) -> Result<()>;
 

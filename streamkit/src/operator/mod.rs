@@ -10,6 +10,8 @@ mod combine;
 mod distinct;
 mod filter;
 mod flat_map;
+#[cfg(test)]
+mod freeze_tests;
 mod inspect;
 mod keyed;
 mod map;
@@ -17,6 +19,7 @@ mod pane_list;
 mod process;
 mod results;
 mod session;
+mod session_state;
 mod stateless;
 mod try_map;
 mod unsettled;

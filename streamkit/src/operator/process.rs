@@ -104,6 +104,7 @@ pub(crate) struct Processor<K: Key + ?Sized, T, P: Process<T>> {
     live: BitSet,
     dirty: BitSet,
     results: Results<P::Out>,
+    frozen: Option<StateWriter>,
     scratch: Vec<u8>,
     next: Box<dyn Link<ProcessResult<K::Owned, P::Out>>>,
 }
@@ -158,6 +159,7 @@ impl<K: Key + ?Sized, T: State + Clone, P: Process<T>> Processor<K, T, P> {
             live: BitSet::default(),
             dirty: BitSet::default(),
             results: Results::new(acks),
+            frozen: None,
             scratch: vec![],
             next,
         }
@@ -285,23 +287,28 @@ where
         self.live.iter().filter_map(|slot| last(&self.keys[slot as usize])).max()
     }
 
-    fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()> {
-        self.results.freeze(since, keys, out)?;
+    /// At once: any record may change any part of a state that only its user knows.
+    fn freeze(&mut self, since: Since, keys: &KeyTable, mut out: StateWriter) {
+        self.results.freeze(since, keys, &mut out);
         let slots = if since == Since::Beginning { &self.live } else { &self.dirty };
         for slot in slots.iter() {
             let (group, key) = (keys.group(slot), [&[KEY][..], keys.key(slot)]);
             match &self.keys[slot as usize] {
                 state if state.is_empty() => out.delete(group, &key),
-                state => out.put(group, &key, state)?,
+                state => out.put(group, &key, state),
             }
         }
         self.dirty.clear();
-        Ok(())
+        self.frozen = Some(out);
+    }
+
+    fn write(&mut self, _: usize, _: &KeyTable) -> Option<StateWriter> {
+        self.frozen.take()
     }
 
     fn restore(&mut self, from: &StateReader<'_>, keys: &mut KeyTable) -> Result<()> {
         let mut states: Vec<(u32, KeyState<T, P::State>)> = vec![];
-        restore_entries(&mut self.results, from, keys, |key, value, keys| {
+        restore_entries(&mut self.results, from, keys, |_, key, value, keys| {
             if let [KEY, key @ ..] = key {
                 states.push((keys.restore(key), decode(value)?));
             }

@@ -10,7 +10,7 @@ use crate::data::State;
 use crate::error::Result;
 use crate::failpoint::broken;
 use crate::state::{
-    BitSet, KEY_GROUPS, KeyTable, Since, StateReader, StateWriter, decode, group_of,
+    BitSet, KEY_GROUPS, KeyGroup, KeyTable, Since, StateReader, StateWriter, decode, group_of,
 };
 use crate::time::Timestamp;
 
@@ -145,12 +145,7 @@ impl<R: State> Results<R> {
         }
     }
 
-    pub(crate) fn freeze(
-        &mut self,
-        since: Since,
-        keys: &KeyTable,
-        out: &mut StateWriter,
-    ) -> Result<()> {
+    pub(crate) fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) {
         self.prune();
         // Few results wait at any time, so they are written whole.
         out.delete_prefix(&[RESULT]);
@@ -159,18 +154,17 @@ impl<R: State> Results<R> {
             let order = (i as u64).to_be_bytes();
             let key = keys.key(waiting.slot);
             let stored = StoredRef(waiting.fire_time, &waiting.result);
-            out.put(keys.group(waiting.slot), &[&[RESULT], &order, key], &stored)?;
+            out.put(keys.group(waiting.slot), &[&[RESULT], &order, key], &stored);
         }
-        out.put_in_every_group(FIRED, &self.fired)?;
+        out.put_in_every_group(FIRED, &self.fired);
         if self.counted_changed || since == Since::Beginning {
             self.counted_changed = false;
             for (group, n) in self.counted.iter().enumerate().filter(|(_, n)| **n > 0) {
                 if let Ok(group) = u8::try_from(group) {
-                    out.put(group, &[COUNTED], n)?;
+                    out.put(group, &[COUNTED], n);
                 }
             }
         }
-        Ok(())
     }
 
     /// Takes the entry if it is one of those written here.
@@ -211,16 +205,17 @@ impl<R: State> Results<R> {
 #[derive(Serialize)]
 struct StoredRef<'a, R>(Timestamp, &'a R);
 
-/// Reads every entry of an operator: those of its results go to `results`, the others to `own`.
+/// Reads every entry of an operator: those of its results go to `results`, the others to `own`, as
+/// (group, key, value).
 pub(crate) fn restore_entries<R: State>(
     results: &mut Results<R>,
     from: &StateReader<'_>,
     keys: &mut KeyTable,
-    mut own: impl FnMut(&[u8], &[u8], &mut KeyTable) -> Result<()>,
+    mut own: impl FnMut(KeyGroup, &[u8], &[u8], &mut KeyTable) -> Result<()>,
 ) -> Result<()> {
     for (group, key, value) in from.iter() {
         if !results.restore(group, key, value, keys)? {
-            own(key, value, keys)?;
+            own(group, key, value, keys)?;
         }
     }
     results.restored();

@@ -9,18 +9,15 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS};
 use super::results::{Acks, Results, restore_entries};
+use super::session_state::{Found, Open, Stored};
 use super::unsettled::{Event, Role, Unsettled};
 use crate::data::{Data, Key};
 use crate::error::Result;
 use crate::flow::{Control, Cx, Link};
 use crate::record::{BatchBuilder, Kind};
-use crate::state::{
-    AHEAD, BitSet, KeyTable, Since, StateReader, StateWriter, Timers, decode, prefetch,
-};
+use crate::state::{AHEAD, BitSet, KeyTable, Since, StateReader, StateWriter, Timers, prefetch};
 use crate::time::{Timestamp, to_micros};
 use crate::window::{Aggregator, Session, SessionResult};
 
@@ -34,54 +31,17 @@ pub(crate) struct Sessions<K: Key + ?Sized, T, A: Aggregator<T>> {
     /// By slot: the open session.
     keys: Vec<Option<Open<A::Accumulator>>>,
     unsettled: Unsettled<A::Accumulator>,
+    /// Every event before this has been applied.
+    settled: Timestamp,
     timers: Timers,
-    /// Slots with an open session, and slots changed since the last checkpoint.
+    /// Slots with an open session, and those whose session has changed since the last checkpoint.
     live: BitSet,
     dirty: BitSet,
+    stored: Stored,
     results: Results<(Timestamp, Timestamp, A::Accumulator)>,
     open: u64,
     next: Box<dyn Link<SessionResult<K::Owned, A::Output>>>,
 }
-
-/// What a checkpoint holds of a key.
-#[derive(Serialize, Deserialize)]
-struct Stored<S> {
-    open: Option<Open<S>>,
-    unsettled: Vec<StoredEvent<S>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredEvent<S> {
-    time: Timestamp,
-    role: Role,
-    accumulator: S,
-}
-
-/// A session whose events so far are settled.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Open<S> {
-    start: Timestamp,
-    last: Timestamp,
-    accumulator: S,
-}
-
-impl<S> Open<S> {
-    /// When the session closes if no event follows, under a rule of (gap, maximum length).
-    #[inline]
-    fn close_time(&self, (gap, max): (i64, i64)) -> Timestamp {
-        let (start, last) = (self.start.as_micros(), self.last.as_micros());
-        Timestamp::from_micros(last.saturating_add(gap).min(start.saturating_add(max)))
-    }
-}
-
-impl<S: Clone> StoredEvent<S> {
-    fn of(event: &Event<S>) -> Self {
-        let Event { time, role, accumulator, .. } = event;
-        Self { time: *time, role: *role, accumulator: accumulator.clone() }
-    }
-}
-
-const KEY: u8 = b'K';
 
 impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
     pub(crate) fn new(
@@ -97,9 +57,11 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
             rule,
             aggregator,
             keys: vec![],
+            settled: Timestamp::MIN,
             timers: Timers::default(),
             live: BitSet::default(),
             dirty: BitSet::default(),
+            stored: Stored::default(),
             results: Results::new(acks),
             open: 0,
             next,
@@ -117,26 +79,28 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
     }
 
     /// Applies events before `until`, in order, up to where a session that one of them has opened may
-    /// close, or until enough results wait. Returns the time of the last one.
-    fn settle(&mut self, mut until: Timestamp) -> Option<Timestamp> {
+    /// close, or until enough results wait; of one instant all or none. Returns the time of the last one.
+    fn settle(&mut self, mut until: Timestamp, keys: &KeyTable) -> Option<Timestamp> {
         let mut reached = None;
         while let Some(event) = self.unsettled.pop(until) {
-            reached = Some(event.time);
-            if let Some(timer) = self.apply(event) {
+            let time = event.time;
+            reached = Some(time);
+            if let Some(timer) = self.apply(event, keys) {
                 until = until.min(timer);
             }
             if self.results.waiting() >= STEP_ROWS {
-                break;
+                until = until.min(time.next());
             }
         }
+        self.settled = self.settled.max(reached.map_or(Timestamp::MIN, Timestamp::next));
         reached
     }
 
     /// Applies an event, and all that are equal to it. Returns the timer of the session that it opens.
     #[inline]
-    fn apply(&mut self, event: Event<A::Accumulator>) -> Option<Timestamp> {
+    fn apply(&mut self, event: Event<A::Accumulator>, keys: &KeyTable) -> Option<Timestamp> {
         let order = event.order();
-        let Event { time, slot, role, mut accumulator } = event;
+        let Event { time, slot, role, mut accumulator, .. } = event;
         // Several starts or ends of one instant count as one event.
         while let Some(next) = self.unsettled.pop_equal(order) {
             self.aggregator.merge(&mut accumulator, &next.accumulator);
@@ -144,7 +108,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
         if let Some(ahead) = self.unsettled.ahead(AHEAD) {
             prefetch(&self.keys, ahead.slot as usize);
         }
-        self.dirty.insert(slot);
+        self.touch(slot, keys);
         let rule = (self.gap, self.max);
         if let Some(open) = &mut self.keys[slot as usize]
             && time < open.close_time(rule)
@@ -184,23 +148,32 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
         timer
     }
 
-    /// The timer of a key: its session closes, or has got longer since it was set.
-    fn expire(&mut self, slot: u32, now: Timestamp) {
-        let mut state = self.keys[slot as usize].take();
-        if let Some(open) = &state {
-            match open.close_time((self.gap, self.max)) {
-                close if close <= now => self.close(slot, &mut state, close),
-                close => self.timers.at_latest(slot, close),
-            }
+    /// To be called before the session of a key changes.
+    #[inline]
+    fn touch(&mut self, slot: u32, keys: &KeyTable) {
+        if self.stored.is_open() {
+            self.stored.write_session(slot, &self.keys, keys);
         }
-        self.keys[slot as usize] = state;
+        self.dirty.insert(slot);
+    }
+
+    /// The timer of a key: its session closes, or has got longer since it was set.
+    fn expire(&mut self, slot: u32, now: Timestamp, keys: &KeyTable) {
+        let Some(open) = &self.keys[slot as usize] else { return };
+        match open.close_time((self.gap, self.max)) {
+            close if close <= now => {
+                self.touch(slot, keys);
+                let mut state = self.keys[slot as usize].take();
+                self.close(slot, &mut state, close);
+            }
+            close => self.timers.at_latest(slot, close),
+        }
     }
 
     fn close(&mut self, slot: u32, open: &mut Option<Open<A::Accumulator>>, fire_time: Timestamp) {
         if let Some(Open { start, last, accumulator }) = open.take() {
             self.open -= 1;
             self.live.remove(slot);
-            self.dirty.insert(slot);
             self.results.push(fire_time, slot, (start, last, accumulator));
         }
     }
@@ -232,8 +205,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
                 let mut accumulator = self.aggregator.create();
                 self.aggregator.add(&mut accumulator, record);
                 let role = self.role(record);
-                self.unsettled.add(Event { time, slot, role, accumulator });
-                self.dirty.insert(slot);
+                self.unsettled.add(Event::new(time, slot, role, accumulator));
             }
         });
         Ok(())
@@ -241,16 +213,17 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
 
     fn fire(&mut self, watermark: Timestamp, keys: &KeyTable, cx: &mut Cx) -> Result<Fired> {
         self.results.prune();
+        self.stored.write_before(watermark, &mut self.unsettled, keys);
         let mut more = None;
         loop {
             // Events before a timer come before it: they may move it.
             let timer = self.timers.next().filter(|time| *time <= watermark);
-            let reached = if let Some(time) = self.settle(timer.unwrap_or(watermark)) {
+            let reached = if let Some(time) = self.settle(timer.unwrap_or(watermark), keys) {
                 time
             } else if let Some(timer) = timer {
                 // `None`: it was moved.
                 let Some((now, slot)) = self.timers.pop(timer) else { continue };
-                self.expire(slot, now);
+                self.expire(slot, now, keys);
                 now.previous()
             } else {
                 break;
@@ -275,6 +248,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
         match self.results.next_fire_time().map(Timestamp::previous).or(more) {
             Some(time) => Ok(Fired::More(time)),
             None => {
+                self.settled = self.settled.max(watermark);
                 self.results.set_fired(watermark);
                 Ok(Fired::Done)
             }
@@ -301,49 +275,35 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for Sessions<K
         open.map(|open| open.close_time((self.gap, self.max))).chain(events).max()
     }
 
-    fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()> {
-        self.results.freeze(since, keys, out)?;
-        let mut slots = std::mem::take(&mut self.dirty);
+    fn freeze(&mut self, since: Since, keys: &KeyTable, mut out: StateWriter) {
+        self.results.freeze(since, keys, &mut out);
         if since == Since::Beginning {
-            self.with_state(&mut slots);
+            self.dirty.clone_from(&self.live);
         }
-        let mut events: Vec<&Event<_>> =
-            self.unsettled.iter().filter(|event| slots.contains(event.slot)).collect();
-        events.sort_by_key(|event| (event.slot, event.time, event.role));
-        let mut events = events.into_iter().peekable();
-        for slot in slots.iter() {
-            let (group, key) = (keys.group(slot), [&[KEY][..], keys.key(slot)]);
-            let of_slot = std::iter::from_fn(|| events.next_if(|event| event.slot == slot));
-            let unsettled: Vec<_> = of_slot.map(StoredEvent::of).collect();
-            match self.keys.get(slot as usize).cloned().flatten() {
-                None if unsettled.is_empty() => out.delete(group, &key),
-                open => out.put(group, &key, &Stored { open, unsettled })?,
-            }
-        }
-        slots.clear();
-        self.dirty = slots;
-        Ok(())
+        let what = (&mut self.dirty, &mut self.unsettled);
+        self.stored.freeze(since, what, self.settled, keys, out);
+    }
+
+    fn write(&mut self, bytes: usize, keys: &KeyTable) -> Option<StateWriter> {
+        self.stored.write(bytes, (&self.keys, &mut self.unsettled), keys)
     }
 
     fn restore(&mut self, from: &StateReader<'_>, keys: &mut KeyTable) -> Result<()> {
-        let mut states: Vec<(u32, Stored<A::Accumulator>)> = vec![];
-        restore_entries(&mut self.results, from, keys, |key, value, keys| {
-            if let [KEY, key @ ..] = key {
-                states.push((keys.restore(key), decode(value)?));
-            }
-            Ok(())
+        let mut found = Found::default();
+        restore_entries(&mut self.results, from, keys, |group, key, value, keys| {
+            found.entry(group, key, value, keys)
         })?;
+        let open;
+        (open, self.stored, self.settled) = found.finish(&mut self.unsettled, keys);
         self.keys.resize_with(keys.slots(), || None);
-        for (slot, Stored { open, unsettled }) in states {
-            if let Some(open) = &open {
-                self.open += 1;
-                self.live.insert(slot);
-                self.timers.at_latest(slot, open.close_time((self.gap, self.max)));
-            }
-            for StoredEvent { time, role, accumulator } in unsettled {
-                self.unsettled.add(Event { time, slot, role, accumulator });
-            }
-            self.keys[slot as usize] = open;
+        for (slot, open) in open {
+            self.open += 1;
+            self.live.insert(slot);
+            self.timers.at_latest(slot, open.close_time((self.gap, self.max)));
+            self.keys[slot as usize] = Some(open);
+        }
+        if self.stored.has_old_keys() {
+            self.dirty.clone_from(&self.live);
         }
         Ok(())
     }

@@ -6,16 +6,20 @@
 //! later     [e..] [e..] [e..]  a stretch each, as they came
 //! ```
 //!
-//! Adding an event is an append. A stretch is sorted once, when the watermark gets to it.
+//! Adding an event is an append. A stretch is sorted once, when the watermark gets to it; until then a
+//! checkpoint needs only its tail, what has come since the one before.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::pane_list::PaneList;
+use crate::state::Since;
 use crate::time::Timestamp;
+use crate::window::pane_start;
 
 /// The order in which events of one instant are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,10 +35,18 @@ pub(crate) struct Event<S> {
     pub(crate) time: Timestamp,
     pub(crate) slot: u32,
     pub(crate) role: Role,
+    /// Whether a checkpoint has it: of an event that is in the list of a later stretch, the list says
+    /// so.
+    stored: bool,
     pub(crate) accumulator: S,
 }
 
 impl<S> Event<S> {
+    #[inline]
+    pub(crate) fn new(time: Timestamp, slot: u32, role: Role, accumulator: S) -> Self {
+        Self { time, slot, role, stored: false, accumulator }
+    }
+
     /// Events are applied in this order of (time, role, slot), and those that are equal in it count as
     /// one. It is a single number, since that is compared faster.
     #[inline]
@@ -52,9 +64,24 @@ pub(crate) struct Unsettled<S> {
     /// Where the stretch ends that is passing.
     passing_end: i64,
     added: BinaryHeap<Added<S>>,
-    later: PaneList<Vec<Event<S>>>,
+    later: PaneList<Stretch<S>>,
     /// How many have ever been added: those of one instant keep their order.
     count: u64,
+}
+
+/// Events of a stretch that the watermark has not got to, as they came.
+#[derive(Debug)]
+struct Stretch<S> {
+    events: Vec<Event<S>>,
+    /// How many of them a checkpoint has, and which of these are yet to be written.
+    stored: usize,
+    frozen: Range<usize>,
+}
+
+impl<S> Default for Stretch<S> {
+    fn default() -> Self {
+        Self { events: vec![], stored: 0, frozen: 0..0 }
+    }
 }
 
 /// The first in order is the greatest.
@@ -107,7 +134,7 @@ impl<S> Unsettled<S> {
             self.count += 1;
             self.added.push(Added(event, self.count));
         } else {
-            self.later.around(time, self.width).1.push(event);
+            self.later.around(time, self.width).1.events.push(event);
         }
     }
 
@@ -125,7 +152,9 @@ impl<S> Unsettled<S> {
                 return if next.time < until { self.passing.next() } else { None };
             }
             let (start, _) = self.later.first().filter(|(at, _)| *at < until.as_micros())?;
-            let mut events = self.later.pop_first().unwrap_or_default();
+            let Stretch { mut events, stored, frozen } = self.later.pop_first().unwrap_or_default();
+            debug_assert!(frozen.is_empty(), "events are written before they are taken");
+            events[..stored].iter_mut().for_each(|event| event.stored = true);
             events.sort_by_key(Event::order);
             self.passing = events.into_iter();
             self.passing_end = start.saturating_add(self.width);
@@ -148,9 +177,64 @@ impl<S> Unsettled<S> {
         self.passing.as_slice().get(n)
     }
 
+    /// The time behind a stretch, by its start.
+    pub(crate) fn end_of(&self, stretch: i64) -> Timestamp {
+        Timestamp::from_micros(stretch.saturating_add(self.width))
+    }
+
+    /// Notes what a checkpoint is to hold: everything, or what none has. `now` gets what cannot wait,
+    /// which is a part of one stretch, with the start of that; the rest is for
+    /// [`write_frozen`](Self::write_frozen).
+    pub(crate) fn freeze(&mut self, since: Since, mut now: impl FnMut(i64, &Event<S>)) {
+        let all = since == Since::Beginning;
+        let mut added = std::mem::take(&mut self.added).into_vec();
+        let passing = self.passing.as_mut_slice().iter_mut();
+        for event in passing.chain(added.iter_mut().map(|added| &mut added.0)) {
+            if all || !event.stored {
+                now(pane_start(event.time.as_micros(), self.width), event);
+            }
+            event.stored = true;
+        }
+        self.added = added.into();
+        for (_, later) in self.later.iter_mut() {
+            later.frozen = if all { 0 } else { later.stored }..later.events.len();
+            later.stored = later.events.len();
+        }
+    }
+
+    /// Hands over what is frozen of the stretches that start before `before`, until `write` says that
+    /// it is enough for now. True if that is all.
+    pub(crate) fn write_frozen(
+        &mut self,
+        before: i64,
+        mut write: impl FnMut(i64, &Event<S>) -> bool,
+    ) -> bool {
+        let due = self.later.iter_mut().take_while(|(start, _)| *start < before);
+        for (start, stretch) in due {
+            for at in stretch.frozen.by_ref() {
+                if !write(start, &stretch.events[at]) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// The starts of all stretches that have events.
+    pub(crate) fn stretches(&self) -> impl Iterator<Item = i64> {
+        let passing = self.passing.as_slice().iter().chain(self.added.iter().map(|a| &a.0));
+        let passing = passing.map(|event| pane_start(event.time.as_micros(), self.width));
+        passing.chain(self.later.iter().map(|(start, _)| start))
+    }
+
+    /// A checkpoint has all events that are there.
+    pub(crate) fn all_are_stored(&mut self) {
+        self.later.iter_mut().for_each(|(_, stretch)| stretch.stored = stretch.events.len());
+    }
+
     /// All events, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Event<S>> {
-        let later = self.later.iter().flat_map(|(_, events)| events);
+        let later = self.later.iter().flat_map(|(_, stretch)| &stretch.events);
         self.passing.as_slice().iter().chain(self.added.iter().map(|a| &a.0)).chain(later)
     }
 }
@@ -184,11 +268,57 @@ mod tests {
                 } else {
                     let time = time.max(until);
                     let role = [Role::Start, Role::Other, Role::End][usize::from(what)];
-                    unsettled.add(Event { time, slot, role, accumulator: n });
+                    unsettled.add(Event::new(time, slot, role, n));
                     expected.push((time, role, slot, n));
                     expected.sort_unstable();
                 }
                 prop_assert_eq!(unsettled.iter().count(), expected.len());
+            }
+        }
+
+        /// Whatever is added and taken while a checkpoint is written, it holds each event that was there
+        /// when it began, and none that an earlier one holds.
+        #[test]
+        fn an_event_is_written_once(
+            steps in prop::collection::vec((0i64..9_000, 0u8..6), 0..200),
+        ) {
+            let mut unsettled = Unsettled::new(seconds(1));
+            let (mut until, mut waiting, mut stored, mut due) = (0, vec![], vec![], vec![]);
+            for (n, (time, what)) in steps.into_iter().enumerate() {
+                match what {
+                    0 => {
+                        until = until.max(time);
+                        unsettled.write_frozen(until, |_, event: &Event<usize>| {
+                            stored.push(event.accumulator);
+                            true
+                        });
+                        while let Some(event) = unsettled.pop(Timestamp::from_micros(until)) {
+                            waiting.retain(|n| *n != event.accumulator);
+                        }
+                    }
+                    1 if due.is_empty() => {
+                        due = waiting.clone();
+                        unsettled.freeze(Since::Last, |_, event| stored.push(event.accumulator));
+                    }
+                    2 | 3 => {
+                        let all = unsettled.write_frozen(i64::MAX, |_, event| {
+                            stored.push(event.accumulator);
+                            false
+                        });
+                        if all {
+                            prop_assert!(due.drain(..).all(|n| stored.contains(&n)));
+                        }
+                    }
+                    _ => {
+                        let time = Timestamp::from_micros(time.max(until));
+                        unsettled.add(Event::new(time, 0, Role::Other, n));
+                        waiting.push(n);
+                    }
+                }
+                let mut once = stored.clone();
+                once.sort_unstable();
+                once.dedup();
+                prop_assert_eq!(once.len(), stored.len());
             }
         }
     }

@@ -9,12 +9,13 @@
 //! read: another split may be behind, so that they are open. It goes to the pane's *exceptions*
 //! with the first window end that may read it (rule T4).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::keyed::{Fired, KeyedOperator, KeyedRows, OperatorStatus, STEP_ROWS, Stretch};
 use super::pane_list::PaneList;
 use super::results::{Acks, Results, restore_entries};
-use crate::data::{Data, Key};
+use crate::data::{Data, Key, State};
 use crate::error::Result;
 use crate::flow::{Control, Cx, Link};
 use crate::record::{BatchBuilder, Kind};
@@ -30,6 +31,8 @@ pub(crate) struct WindowAggregate<K: Key + ?Sized, T, A: Aggregator<T>> {
     results: Results<(i64, A::Accumulator)>,
     /// Panes dropped since the last checkpoint.
     dropped: Vec<i64>,
+    /// The checkpoint that is being written.
+    frozen: Option<StateWriter>,
     merge: Merge,
     next: Box<dyn Link<Windowed<K::Owned, A::Output>>>,
 }
@@ -41,8 +44,11 @@ struct Pane<S> {
     index: Vec<u32>,
     slots: Vec<u32>,
     accumulators: Vec<S>,
-    /// By place: whether it has changed since the last checkpoint, and since the last tick.
+    /// By place: whether it has changed since the last checkpoint, and since the last tick; and whether
+    /// it is yet to be written for the one that is being made.
     changed: Vec<u8>,
+    /// The places among which there are any to be written.
+    frozen: Range<usize>,
     exceptions: Vec<Exception<S>>,
     exceptions_dirty: bool,
 }
@@ -61,6 +67,7 @@ impl<S> Default for Pane<S> {
             slots: vec![],
             accumulators: vec![],
             changed: vec![],
+            frozen: 0..0,
             exceptions: vec![],
             exceptions_dirty: false,
         }
@@ -96,6 +103,46 @@ impl<S> Pane<S> {
     fn forget(&mut self, since: u8) {
         self.changed.iter_mut().for_each(|changed| *changed &= !since);
     }
+
+    /// What has changed, or everything, is to be written as it is now.
+    fn freeze(&mut self, since: Since) {
+        let all = if since == Since::Beginning { SINCE_CHECKPOINT } else { 0 };
+        for changed in &mut self.changed {
+            let frozen = if (*changed | all) & SINCE_CHECKPOINT != 0 { FROZEN } else { 0 };
+            *changed = (*changed & !SINCE_CHECKPOINT) | frozen;
+        }
+        self.frozen = 0..self.slots.len();
+    }
+}
+
+impl<S: State> Pane<S> {
+    /// Writes what is frozen, until so many bytes have been written. True if that is all.
+    fn write(&mut self, start: i64, until: usize, keys: &KeyTable, out: &mut StateWriter) -> bool {
+        while out.written() < until
+            && let Some(place) = self.frozen.next()
+        {
+            self.write_place(place, start, keys, out);
+        }
+        self.frozen.is_empty()
+    }
+
+    /// Writes what is frozen of these slots, which are about to change.
+    fn write_slots(&mut self, slots: &[u32], start: i64, keys: &KeyTable, out: &mut StateWriter) {
+        for slot in slots {
+            if let Some(place @ 1..) = self.index.get(*slot as usize) {
+                self.write_place(*place as usize - 1, start, keys, out);
+            }
+        }
+    }
+
+    fn write_place(&mut self, place: usize, start: i64, keys: &KeyTable, out: &mut StateWriter) {
+        if self.changed[place] & FROZEN != 0 {
+            self.changed[place] &= !FROZEN;
+            let slot = self.slots[place];
+            let key = [&[PANE][..], &ordered(start), keys.key(slot)];
+            out.put(keys.group(slot), &key, &self.accumulators[place]);
+        }
+    }
 }
 
 /// Scratch space for merging panes: slot → place in the merged list.
@@ -108,6 +155,7 @@ struct Merge {
 const SINCE_CHECKPOINT: u8 = 1;
 const SINCE_TICK: u8 = 2;
 const CHANGED: u8 = SINCE_CHECKPOINT | SINCE_TICK;
+const FROZEN: u8 = 4;
 
 const PANE: u8 = b'P';
 const EXCEPTION: u8 = b'E';
@@ -125,6 +173,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
             state: PaneList::default(),
             results: Results::new(acks),
             dropped: vec![],
+            frozen: None,
             merge: Merge::default(),
             next,
         }
@@ -187,7 +236,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
     }
 
     /// Moves the window that ends at `end` into the results, and drops panes that no window needs.
-    fn fire_window(&mut self, end: i64) {
+    fn fire_window(&mut self, end: i64, keys: &KeyTable) {
         let fire_time = self.panes.fire_time(end);
         let is_tumbling = self.panes.is_tumbling();
         if !is_tumbling {
@@ -198,8 +247,11 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
         self.results.set_fired(fire_time);
         while let Some((start, _)) = self.state.first()
             && self.panes.last_end(start) <= end
-            && let Some(pane) = self.state.pop_first()
+            && let Some(mut pane) = self.state.pop_first()
         {
+            if let Some(out) = &mut self.frozen {
+                pane.write(start, usize::MAX, keys, out);
+            }
             self.dropped.push(start);
             // A tumbling window is this pane, which nobody else needs, and none of its records is late
             // for some of its windows only.
@@ -239,7 +291,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> WindowAggregate<K, T, A> {
 
 impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggregate<K, T, A> {
     fn on_batch(&mut self, rows: &KeyedRows<'_, T>, keys: &KeyTable, _: &mut Cx) -> Result<()> {
-        let Self { panes, aggregator, state, results, .. } = self;
+        let Self { panes, aggregator, state, results, frozen, .. } = self;
         let slots = keys.slots();
         rows.stretches(|stretch| match stretch {
             Stretch::OnTime(mut stretch) => {
@@ -248,6 +300,9 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
                     let (start, pane) = state.around(rows.time(stretch.start), panes.pane());
                     let run = rows.run(&stretch, start, panes.pane());
                     stretch.start = run.end;
+                    if let Some(out) = frozen {
+                        pane.write_slots(&rows.slots[run.clone()], start, keys, out);
+                    }
                     for (row, slot) in rows.rows[run.clone()].iter().zip(&rows.slots[run]) {
                         let accumulator = pane.at(*slot, slots, || aggregator.create());
                         aggregator.add(accumulator, rows.batch.value(*row));
@@ -268,7 +323,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
         self.results.prune();
         while self.results.waiting() < STEP_ROWS {
             match self.next_end() {
-                Some(end) if self.panes.fire_time(end) <= watermark => self.fire_window(end),
+                Some(end) if self.panes.fire_time(end) <= watermark => self.fire_window(end, keys),
                 _ => break,
             }
         }
@@ -318,43 +373,36 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> KeyedOperator<T> for WindowAggr
         self.open_ends().last().map(|&end| self.panes.fire_time(end))
     }
 
-    fn freeze(&mut self, since: Since, keys: &KeyTable, out: &mut StateWriter) -> Result<()> {
-        self.results.freeze(since, keys, out)?;
+    fn freeze(&mut self, since: Since, keys: &KeyTable, mut out: StateWriter) {
+        self.results.freeze(since, keys, &mut out);
         for pane in std::mem::take(&mut self.dropped) {
             out.delete_prefix(&[&[PANE][..], &ordered(pane)].concat());
             out.delete_prefix(&[&[EXCEPTION][..], &ordered(pane)].concat());
         }
         for (start, pane) in self.state.iter_mut() {
-            let start = ordered(start);
-            let put = |place: usize, out: &mut StateWriter| {
-                let slot = pane.slots[place];
-                let key = [&[PANE][..], &start, keys.key(slot)];
-                out.put(keys.group(slot), &key, &pane.accumulators[place])
-            };
-            match since {
-                Since::Beginning => (0..pane.slots.len()).try_for_each(|place| put(place, out))?,
-                Since::Last => {
-                    let changed = pane.changed.iter().enumerate();
-                    let changed = changed.filter(|(_, since)| **since & SINCE_CHECKPOINT != 0);
-                    changed.map(|(place, _)| place).try_for_each(|place| put(place, out))?;
-                }
-            }
-            pane.forget(SINCE_CHECKPOINT);
+            pane.freeze(since);
             if pane.exceptions_dirty || since == Since::Beginning {
                 pane.exceptions_dirty = false;
                 for exception in &pane.exceptions {
                     let (group, end) = (keys.group(exception.slot), ordered(exception.first_end));
-                    let key = [&[EXCEPTION][..], &start, &end, keys.key(exception.slot)];
-                    out.put(group, &key, &exception.accumulator)?;
+                    let key = [&[EXCEPTION][..], &ordered(start), &end, keys.key(exception.slot)];
+                    out.put(group, &key, &exception.accumulator);
                 }
             }
         }
-        Ok(())
+        self.frozen = Some(out);
+    }
+
+    fn write(&mut self, bytes: usize, keys: &KeyTable) -> Option<StateWriter> {
+        let out = self.frozen.as_mut()?;
+        let until = out.written().saturating_add(bytes);
+        let all = self.state.iter_mut().all(|(start, pane)| pane.write(start, until, keys, out));
+        if all { self.frozen.take() } else { None }
     }
 
     fn restore(&mut self, from: &StateReader<'_>, keys: &mut KeyTable) -> Result<()> {
         let (state, results) = (&mut self.state, &mut self.results);
-        restore_entries(results, from, keys, |key, value, keys| {
+        restore_entries(results, from, keys, |_, key, value, keys| {
             match key {
                 [PANE, rest @ ..] if rest.len() >= 8 => {
                     let (start, key) = rest.split_at(8);

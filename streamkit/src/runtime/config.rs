@@ -67,6 +67,7 @@ pub struct RunConfig {
     pub(crate) workers: usize,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) checkpoint_interval: Duration,
+    pub(crate) checkpoint_portion: usize,
     pub(crate) running_values: Option<Duration>,
     pub(crate) end: InputEnd,
     pub(crate) reopen: bool,
@@ -112,6 +113,7 @@ impl RunConfig {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             checkpoints: Checkpoints::None,
             checkpoint_interval: seconds(10),
+            checkpoint_portion: 64 * 1024,
             running_values: None,
             end: InputEnd::Wait,
             reopen: false,
@@ -151,6 +153,15 @@ impl RunConfig {
     #[must_use]
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
         self.checkpoint_interval = interval;
+        self
+    }
+
+    /// About how many bytes of its state a worker writes for a checkpoint before it goes on with
+    /// records: less means shorter pauses and longer checkpoints. State of [`Process`](crate::prelude::Process)
+    /// is written at once. Default: 64 KiB.
+    #[must_use]
+    pub fn checkpoint_portion(mut self, bytes: usize) -> Self {
+        self.checkpoint_portion = bytes.max(1);
         self
     }
 

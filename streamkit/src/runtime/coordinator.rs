@@ -349,12 +349,14 @@ impl Coordinator {
 
     fn finish_barrier(&mut self, now: Duration) -> Result<()> {
         let Some((barrier, since)) = &self.barrier else { return Ok(()) };
-        if !barrier.has_passed() {
+        if barrier.has_passed() {
+            self.passage.want(false);
+        }
+        if !barrier.is_complete() {
             return Ok(());
         }
         let (barrier, since) = (Arc::clone(barrier), *since);
         self.barrier = None;
-        self.passage.want(false);
         failpoint("coordinator.barrier_passed");
         match barrier.kind {
             BarrierKind::Tick | BarrierKind::Deliver => Ok(()),
@@ -437,7 +439,7 @@ impl Coordinator {
         let positions: Vec<(SplitId, u64)> =
             manifest.splits.iter().map(|e| (e.split.id.clone(), e.position.next)).collect();
         let changes = std::mem::take(&mut collected.changes);
-        let pause = collected.paused.values().max().copied().unwrap_or_default();
+        let pause = collected.pause;
         drop(collected);
         let bytes = self.log.append_checkpoint(Checkpoint { manifest, changes })?;
         failpoint("coordinator.checkpointed");

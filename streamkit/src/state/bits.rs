@@ -35,6 +35,19 @@ impl BitSet {
         self.words.iter_mut().for_each(|word| *word = 0);
     }
 
+    /// The first member that is not below `from`.
+    pub(crate) fn next(&self, from: u32) -> Option<u32> {
+        let first = from as usize / 64;
+        let mut skipped = u64::MAX << (from % 64);
+        for (i, word) in self.words.iter().enumerate().skip(first) {
+            let rest = word & std::mem::replace(&mut skipped, u64::MAX);
+            if rest != 0 {
+                return u32::try_from(i * 64).ok().map(|base| base + rest.trailing_zeros());
+            }
+        }
+        None
+    }
+
     /// The members, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.words.iter().enumerate().flat_map(|(i, &word)| {
@@ -61,6 +74,10 @@ mod tests {
         assert!(set.insert(3) && set.insert(200) && !set.insert(3));
         assert!(set.contains(200) && !set.contains(4) && !set.contains(100_000));
         assert_eq!(set.iter().collect::<Vec<_>>(), [3, 200]);
+        assert_eq!(
+            [0, 3, 4, 200, 201, 9_999].map(|from| set.next(from)),
+            [Some(3), Some(3), Some(200), Some(200), None, None]
+        );
         set.remove(3);
         assert_eq!(set.iter().collect::<Vec<_>>(), [200]);
         set.clear();

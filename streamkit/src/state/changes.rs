@@ -90,6 +90,8 @@ impl<'a> FromIterator<Change<'a>> for Changes {
 pub(crate) struct ChangesBuilder {
     count: u64,
     full: Vec<Bytes>,
+    /// The bytes in `full`.
+    closed: usize,
     open: Vec<u8>,
 }
 
@@ -119,6 +121,11 @@ impl ChangesBuilder {
         put_bytes(out, prefix);
     }
 
+    /// How many bytes have been written.
+    pub(crate) fn written(&self) -> usize {
+        self.closed + self.open.len()
+    }
+
     pub(crate) fn finish(mut self) -> Changes {
         if !self.open.is_empty() {
             self.full.push(Bytes::from(self.open));
@@ -131,6 +138,7 @@ impl ChangesBuilder {
     fn next(&mut self) -> &mut Vec<u8> {
         self.count += 1;
         if self.open.len() >= CHUNK {
+            self.closed += self.open.len();
             let room = Vec::with_capacity(CHUNK + CHUNK / 16);
             self.full.push(Bytes::from(std::mem::replace(&mut self.open, room)));
         }

@@ -22,33 +22,30 @@ pub(crate) struct StateWriter {
     groups: (KeyGroup, KeyGroup),
     changes: ChangesBuilder,
     scratch: Vec<u8>,
+    /// What could not be encoded first.
+    failed: Option<Error>,
 }
 
 impl StateWriter {
     /// A writer for a worker that owns the groups from the first to the last.
     pub(crate) fn new(groups: (KeyGroup, KeyGroup)) -> Self {
-        Self { groups, changes: ChangesBuilder::default(), scratch: vec![] }
+        Self { groups, changes: ChangesBuilder::default(), scratch: vec![], failed: None }
     }
 
-    /// The key is given in parts.
-    pub(crate) fn put(
-        &mut self,
-        group: KeyGroup,
-        key: &[&[u8]],
-        value: &impl Serialize,
-    ) -> Result<()> {
+    /// The key is given in parts. A value that cannot be encoded is an error at the end.
+    pub(crate) fn put(&mut self, group: KeyGroup, key: &[&[u8]], value: &impl Serialize) {
         self.scratch.clear();
-        encode(value, &mut self.scratch)?;
-        self.changes.put(group, key, &self.scratch);
-        Ok(())
+        match encode(value, &mut self.scratch) {
+            Ok(()) => self.changes.put(group, key, &self.scratch),
+            Err(error) => _ = self.failed.get_or_insert(error),
+        }
     }
 
     /// The same entry in each group: for what belongs to the worker and not to a key.
-    pub(crate) fn put_in_every_group(&mut self, key: &[u8], value: &impl Serialize) -> Result<()> {
+    pub(crate) fn put_in_every_group(&mut self, key: &[u8], value: &impl Serialize) {
         for group in self.groups.0..=self.groups.1 {
-            self.put(group, &[key], value)?;
+            self.put(group, &[key], value);
         }
-        Ok(())
     }
 
     pub(crate) fn delete(&mut self, group: KeyGroup, key: &[&[u8]]) {
@@ -59,8 +56,13 @@ impl StateWriter {
         self.changes.delete_prefix(self.groups, prefix);
     }
 
-    pub(crate) fn into_changes(self) -> Changes {
-        self.changes.finish()
+    /// How many bytes have been written.
+    pub(crate) fn written(&self) -> usize {
+        self.changes.written()
+    }
+
+    pub(crate) fn into_changes(self) -> Result<Changes> {
+        self.failed.map_or_else(|| Ok(self.changes.finish()), Err)
     }
 }
 

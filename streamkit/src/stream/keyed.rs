@@ -258,7 +258,7 @@ impl<T: Data> Shared<T> {
             operators.push(NamedOperator { name, step, operator });
         }
         let gauges = std::mem::take(&mut deploy.gauges);
-        let shared = (Arc::clone(&deploy.passage), Arc::clone(&deploy.clock));
+        let shared = (Arc::clone(&deploy.passage), Arc::clone(&deploy.clock), deploy.portion);
         let groups = deploy.groups();
         Ok(Box::new(KeyedInput::new(channels, lookup, operators, gauges, shared, groups)))
     }

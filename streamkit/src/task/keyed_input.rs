@@ -41,9 +41,20 @@ pub(crate) struct KeyedInput<T> {
     /// A watermark that is being fired: operator by operator, step by step.
     firing: Option<(Timestamp, usize)>,
     barrier: Option<Arc<Barrier>>,
+    writing: Option<Writing>,
+    /// About how many bytes of state are written at once.
+    portion: usize,
     ended: bool,
     slots: Vec<u32>,
     verdicts: Vec<(u32, Lateness)>,
+}
+
+/// State that is being written for a checkpoint, between other work: operator by operator.
+struct Writing {
+    barrier: Arc<Barrier>,
+    op: usize,
+    /// The longest time that it has taken at once.
+    pause: Duration,
 }
 
 /// An operator with the name that its state is stored under.
@@ -73,7 +84,7 @@ impl<T: Data> KeyedInput<T> {
         lookup: Lookup<T>,
         operators: Vec<NamedOperator<T>>,
         gauges: Gauges,
-        (passage, clock): (Arc<Passage>, Arc<dyn Clock>),
+        (passage, clock, portion): (Arc<Passage>, Arc<dyn Clock>, usize),
         groups: (u8, u8),
     ) -> Self {
         Self {
@@ -89,6 +100,8 @@ impl<T: Data> KeyedInput<T> {
             watermark: Timestamp::MIN,
             firing: None,
             barrier: None,
+            writing: None,
+            portion,
             ended: false,
             slots: vec![],
             verdicts: vec![],
@@ -124,7 +137,8 @@ impl<T: Data> KeyedInput<T> {
         let Some((watermark, op)) = self.firing else { return Ok(true) };
         let Some(named) = self.operators.get_mut(op) else {
             self.firing = None;
-            if self.keys.wants_sweep() {
+            // What is to be written names slots.
+            if self.writing.is_none() && self.keys.wants_sweep() {
                 let mut alive = BitSet::default();
                 self.operators.iter().for_each(|named| named.operator.alive(&mut alive));
                 self.keys.sweep(&alive);
@@ -181,21 +195,17 @@ impl<T: Data> KeyedInput<T> {
     }
 
     fn on_barrier(&mut self, barrier: &Arc<Barrier>, cx: &mut Cx) -> Result<()> {
-        let mut paused = Duration::ZERO;
+        let began = self.clock.elapsed();
         for named in &mut self.operators {
             cx.step = Arc::clone(&named.step);
             match barrier.kind {
                 BarrierKind::Checkpoint { base } => {
-                    let began = self.clock.elapsed();
                     let since = if base { Since::Beginning } else { Since::Last };
-                    let mut out = StateWriter::new(self.groups);
-                    named.operator.freeze(since, &self.keys, &mut out)?;
-                    let (changes, counted) = (out.into_changes(), named.operator.counted());
+                    named.operator.freeze(since, &self.keys, StateWriter::new(self.groups));
+                    let counted = named.operator.counted();
                     barrier.collect(|all| {
-                        all.changes.push((named.name.to_string(), changes));
                         *all.counted.entry(named.name.to_string()).or_default() += counted;
                     });
-                    paused += self.clock.elapsed().saturating_sub(began);
                 }
                 // Left out: what changed is in the next one.
                 BarrierKind::Tick if self.held => {}
@@ -213,30 +223,39 @@ impl<T: Data> KeyedInput<T> {
             named.operator.forward(&Control::Barrier(Arc::clone(barrier)), cx)?;
             cx.held = false;
         }
-        barrier.pass(|all| {
-            *all.paused.entry(cx.worker).or_default() += paused;
-        });
+        if matches!(barrier.kind, BarrierKind::Checkpoint { .. }) {
+            let pause = self.clock.elapsed().saturating_sub(began);
+            self.writing = Some(Writing { barrier: Arc::clone(barrier), op: 0, pause });
+            barrier.pass_writing();
+        } else {
+            barrier.pass(|_| {});
+        }
         Ok(())
     }
 
-    /// Whether there is room to fire, or else a reason to go on without: then the watermark is noted,
-    /// and fired later. A record cannot be too late for what has not fired yet, since that was decided
-    /// before the exchange.
-    fn may_go_on(&mut self) -> bool {
-        let held = !self.gauges.results_have_room();
-        if held && !self.passage.is_wanted() {
-            return false;
+    /// Writes a portion of the state for the checkpoint that is being made. False if there is none.
+    fn write_state(&mut self, cx: &mut Cx) -> Result<bool> {
+        let Some(writing) = &mut self.writing else { return Ok(false) };
+        let began = self.clock.elapsed();
+        while let Some(named) = self.operators.get_mut(writing.op) {
+            cx.step = Arc::clone(&named.step);
+            let Some(out) = named.operator.write(self.portion, &self.keys) else { break };
+            let changes = out.into_changes()?;
+            writing.barrier.collect(|all| all.changes.push((named.name.to_string(), changes)));
+            writing.op += 1;
         }
-        if held != self.held {
-            self.held = held;
-            self.passage.hold(held);
+        let pause = writing.pause.max(self.clock.elapsed().saturating_sub(began));
+        writing.pause = pause;
+        if writing.op == self.operators.len()
+            && let Some(writing) = self.writing.take()
+        {
+            writing.barrier.written(|all| all.pause = all.pause.max(pause));
         }
-        true
+        Ok(true)
     }
-}
 
-impl<T: Data> Input for KeyedInput<T> {
-    fn poll(&mut self, cx: &mut Cx) -> Result<Poll> {
+    /// Takes one thing in, or fires a step.
+    fn take_in(&mut self, cx: &mut Cx) -> Result<Poll> {
         if self.ended {
             return Ok(Poll::Ended);
         }
@@ -267,6 +286,29 @@ impl<T: Data> Input for KeyedInput<T> {
             }
         }
         Ok(Poll::Nothing)
+    }
+
+    /// Whether there is room to fire, or else a reason to go on without: then the watermark is noted,
+    /// and fired later. A record cannot be too late for what has not fired yet, since that was decided
+    /// before the exchange.
+    fn may_go_on(&mut self) -> bool {
+        let held = !self.gauges.results_have_room();
+        if held && !self.passage.is_wanted() {
+            return false;
+        }
+        if held != self.held {
+            self.held = held;
+            self.passage.hold(held);
+        }
+        true
+    }
+}
+
+impl<T: Data> Input for KeyedInput<T> {
+    fn poll(&mut self, cx: &mut Cx) -> Result<Poll> {
+        let has_written = self.write_state(cx)?;
+        let poll = self.take_in(cx)?;
+        Ok(if has_written { Poll::Progress } else { poll })
     }
 
     fn restore(&mut self, state: &BTreeMap<String, Entries>) -> Result<()> {

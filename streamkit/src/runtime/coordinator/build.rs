@@ -82,6 +82,7 @@ fn build(
         gauges: Gauges::default(),
         passage: Arc::clone(parts.passage),
         clock: Arc::clone(&config.clock),
+        portion: config.checkpoint_portion,
         acks: Default::default(),
         restored_to: Arc::clone(parts.restored_to),
         given_up: Arc::clone(parts.given_up),
