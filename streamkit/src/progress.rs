@@ -142,8 +142,8 @@ pub struct CheckpointProgress {
     pub bytes: u64,
     /// From the barrier to the durable object.
     pub duration: Duration,
-    /// Of that, how long records stood still: the longest time that a worker took to put its state
-    /// into it.
+    /// Of that, the longest time that records stood still at once: state is written in portions, with
+    /// records taken in between.
     pub pause: Duration,
     /// How long ago it was made.
     pub age: Duration,

@@ -112,7 +112,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
         let rule = (self.gap, self.max);
         if let Some(open) = &mut self.keys[slot as usize]
             && time < open.close_time(rule)
-            && (role == Role::Other || (role == Role::Start && open.start == time))
+            && (role == Role::Other || (role == Role::Start && open.start() == time))
         {
             open.last = time;
             self.aggregator.merge(&mut open.accumulator, &accumulator);
@@ -121,7 +121,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
         let mut state = self.keys[slot as usize].take();
         if let Some(open) = &mut state {
             let close = open.close_time(rule);
-            let splits = role == Role::Start && open.start < time;
+            let splits = role == Role::Start && open.start() < time;
             if time < close && !splits {
                 open.last = time;
                 self.aggregator.merge(&mut open.accumulator, &accumulator);
@@ -131,7 +131,7 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
         }
         let mut timer = None;
         if state.is_none() {
-            let open = Open { start: time, last: time, accumulator };
+            let open = Open::new(time, time, accumulator);
             if role != Role::End {
                 let close = open.close_time(rule);
                 self.timers.at_latest(slot, close);
@@ -171,10 +171,10 @@ impl<K: Key + ?Sized, T: Data, A: Aggregator<T>> Sessions<K, T, A> {
     }
 
     fn close(&mut self, slot: u32, open: &mut Option<Open<A::Accumulator>>, fire_time: Timestamp) {
-        if let Some(Open { start, last, accumulator }) = open.take() {
+        if let Some(open) = open.take() {
             self.open -= 1;
             self.live.remove(slot);
-            self.results.push(fire_time, slot, (start, last, accumulator));
+            self.results.push(fire_time, slot, (open.start(), open.last, open.accumulator));
         }
     }
 

@@ -12,6 +12,7 @@
 //! leaves out what had been applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,19 +23,52 @@ use crate::error::Result;
 use crate::state::{BitSet, KeyGroup, KeyTable, Since, StateWriter, decode};
 use crate::time::Timestamp;
 
-/// A session whose events so far are settled.
+/// A session whose events so far are settled. There is room for one for every key, open or not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Open<S> {
-    pub(crate) start: Timestamp,
+    start: Start,
     pub(crate) last: Timestamp,
     pub(crate) accumulator: S,
 }
 
+/// A timestamp that is never zero inside, so that whether there is a session takes no room of its own.
+/// The first microsecond that a timestamp can name becomes the one after it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(from = "Timestamp", into = "Timestamp")]
+struct Start(NonZeroU64);
+
+/// The timestamps in order, from zero on.
+const ZERO: u64 = 1 << 63;
+
+impl From<Timestamp> for Start {
+    #[inline]
+    fn from(time: Timestamp) -> Self {
+        Self(NonZeroU64::new(time.as_micros() as u64 ^ ZERO).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+impl From<Start> for Timestamp {
+    #[inline]
+    fn from(start: Start) -> Self {
+        Self::from_micros((start.0.get() ^ ZERO) as i64)
+    }
+}
+
 impl<S> Open<S> {
+    #[inline]
+    pub(crate) fn new(start: Timestamp, last: Timestamp, accumulator: S) -> Self {
+        Self { start: start.into(), last, accumulator }
+    }
+
+    #[inline]
+    pub(crate) fn start(&self) -> Timestamp {
+        self.start.into()
+    }
+
     /// When the session closes if no event follows, under a rule of (gap, maximum length).
     #[inline]
     pub(crate) fn close_time(&self, (gap, max): (i64, i64)) -> Timestamp {
-        let (start, last) = (self.start.as_micros(), self.last.as_micros());
+        let (start, last) = (self.start().as_micros(), self.last.as_micros());
         Timestamp::from_micros(last.saturating_add(gap).min(start.saturating_add(max)))
     }
 }
@@ -344,7 +378,7 @@ mod tests {
                 self.stored.write_session(slot, &self.open, &self.keys);
                 self.dirty.insert(slot);
                 self.live.remove(slot);
-                let open = Open { start: time, last: time, accumulator };
+                let open = Open::new(time, time, accumulator);
                 self.open[slot as usize] = (accumulator % 3 > 0).then_some(open);
                 if accumulator % 3 > 0 {
                     self.live.insert(slot);
@@ -439,6 +473,16 @@ mod tests {
     }
 
     #[test]
+    fn a_key_without_a_session_takes_no_more_room_than_one_with_a_session() {
+        assert_eq!(size_of::<Option<Open<u64>>>(), size_of::<(Timestamp, Timestamp, u64)>());
+        for time in [Timestamp::MAX, Timestamp::from_micros(0), Timestamp::from_micros(-1)] {
+            assert_eq!(Open::new(time, time, ()).start(), time);
+        }
+        let first = Open::new(Timestamp::MIN, Timestamp::MIN, ()).start();
+        assert_eq!(first, Timestamp::MIN.next());
+    }
+
+    #[test]
     fn an_event_that_waits_for_long_is_not_written_again() {
         let mut world = World::new();
         let mut bytes = vec![];
@@ -481,7 +525,7 @@ mod tests {
         #[derive(Serialize)]
         struct Old(Option<Open<u64>>, Vec<(Timestamp, Role, u64)>);
         let at = Timestamp::from_micros;
-        let open = Open { start: at(1), last: at(2), accumulator: 7 };
+        let open = Open::new(at(1), at(2), 7);
         let mut out = StateWriter::new(GROUPS);
         let group = crate::state::group_of(key_hash(b"k"));
         out.put(group, &[&[KEY], b"k"], &Old(Some(open), vec![(at(9), Role::End, 8)]));

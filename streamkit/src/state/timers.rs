@@ -14,8 +14,9 @@ use crate::time::Timestamp;
 /// those are a queue. Only what is set for earlier needs a heap.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    /// Ascending.
-    queue: VecDeque<(Timestamp, u32)>,
+    /// Ascending by time and slot: two columns, which take less than pairs would.
+    times: VecDeque<Timestamp>,
+    slots: VecDeque<u32>,
     heap: BinaryHeap<Reverse<(Timestamp, u32)>>,
     due: Vec<Timestamp>,
 }
@@ -26,13 +27,16 @@ impl Timers {
     pub(crate) fn at_latest(&mut self, slot: u32, time: Timestamp) {
         let i = slot as usize;
         if i >= self.due.len() {
-            self.due.resize((i + 1).max(self.due.len() * 2), Timestamp::MAX);
+            self.due.resize(i + 1, Timestamp::MAX);
         }
         if time < self.due[i] {
             self.due[i] = time;
-            match self.queue.back() {
-                Some(last) if (time, slot) < *last => self.heap.push(Reverse((time, slot))),
-                _ => self.queue.push_back((time, slot)),
+            let last = self.times.back().copied().zip(self.slots.back().copied());
+            if last.is_some_and(|last| (time, slot) < last) {
+                self.heap.push(Reverse((time, slot)));
+            } else {
+                self.times.push_back(time);
+                self.slots.push_back(slot);
             }
         }
     }
@@ -43,8 +47,9 @@ impl Timers {
             if time > until {
                 return None;
             }
-            if self.queue.front() == Some(&(time, slot)) {
-                self.queue.pop_front();
+            if self.queued() == Some((time, slot)) {
+                self.times.pop_front();
+                self.slots.pop_front();
             } else {
                 self.heap.pop();
             }
@@ -62,11 +67,14 @@ impl Timers {
     }
 
     fn first(&self) -> Option<(Timestamp, u32)> {
-        let (queued, heaped) = (self.queue.front(), self.heap.peek().map(|Reverse(timer)| timer));
-        match (queued, heaped) {
-            (Some(queued), Some(heaped)) => Some(*queued.min(heaped)),
-            (one, other) => one.or(other).copied(),
+        match (self.queued(), self.heap.peek().map(|Reverse(timer)| *timer)) {
+            (Some(queued), Some(heaped)) => Some(queued.min(heaped)),
+            (one, other) => one.or(other),
         }
+    }
+
+    fn queued(&self) -> Option<(Timestamp, u32)> {
+        self.times.front().copied().zip(self.slots.front().copied())
     }
 }
 
